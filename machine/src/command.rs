@@ -1,0 +1,333 @@
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The search path that commands get: a login's path may lack the system's own directories.
+pub const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program to run to its end, with a deadline and bounded output. It gets the C locale, the standard path and a
+/// process group of its own; whatever of the group is alive at the deadline is killed.
+#[derive(Debug, Clone)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    dir: Option<PathBuf>,
+    stdin: Vec<u8>,
+    deadline: Duration,
+    output_limit: usize,
+}
+
+/// A program that ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The first bytes of its standard output, up to the limit.
+    pub stdout: Vec<u8>,
+    /// The first bytes of its standard error, up to the limit.
+    pub stderr: Vec<u8>,
+    /// Whether either was longer than the limit.
+    pub truncated: bool,
+}
+
+/// Why a command gave no usable end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// There is no such program.
+    #[error("cannot run `{command}`: no such program on the host")]
+    NotFound {
+        /// The command line.
+        command: String,
+    },
+    /// It could not be started.
+    #[error("cannot run `{command}`: {source}")]
+    Start {
+        /// The command line.
+        command: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was still running at its deadline and was killed.
+    #[error("`{command}` was still running after {} s and was killed", deadline.as_secs_f32())]
+    TimedOut {
+        /// The command line.
+        command: String,
+        /// How long it was given.
+        deadline: Duration,
+    },
+    /// It ended with another status than 0.
+    #[error("`{command}` {how}{}", quoted_tail(.stderr))]
+    Failed {
+        /// The command line.
+        command: String,
+        /// Such as `exited with status 2`.
+        how: String,
+        /// What it printed on standard error.
+        stderr: String,
+    },
+}
+
+fn quoted_tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    match lines.len() {
+        0 => String::new(),
+        n => format!(": {}", lines[n.saturating_sub(6)..].join("\n  ")),
+    }
+}
+
+impl Command {
+    /// A program and its arguments; 60 seconds, 1 MiB of each output.
+    pub fn new(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        Command {
+            program: program.as_ref().to_owned(),
+            args: args.into_iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            env: Vec::new(),
+            dir: None,
+            stdin: Vec::new(),
+            deadline: Duration::from_secs(60),
+            output_limit: 1 << 20,
+        }
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Command {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Gives the program this on its standard input; otherwise it gets none.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Command {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// How long it may run.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Command {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How many bytes of each output are kept; the rest is read and dropped, so the program never blocks.
+    #[must_use]
+    pub fn output_limit(mut self, bytes: usize) -> Command {
+        self.output_limit = bytes;
+        self
+    }
+
+    /// Runs it to its end, whatever its status.
+    ///
+    /// # Errors
+    /// It could not be started, or did not end in time.
+    pub fn run(&self) -> Result<Finished, CommandError> {
+        let mut child = self.spawn()?;
+        let until = Instant::now() + self.deadline;
+        if let Some(mut pipe) = child.stdin.take() {
+            let bytes = self.stdin.clone();
+            // A program that does not read its input ends the writer by closing the pipe: not a failure.
+            thread::spawn(move || drop(pipe.write_all(&bytes)));
+        }
+        let stdout = collect(child.stdout.take(), self.output_limit);
+        let stderr = collect(child.stderr.take(), self.output_limit);
+        let Some(status) = wait_until(&mut child, until) else {
+            kill_group(&mut child);
+            return Err(CommandError::TimedOut { command: self.to_string(), deadline: self.deadline });
+        };
+        // What it started may hold the pipes open for ever: the output counts up to a moment after its end.
+        let grace = Instant::now() + Duration::from_millis(500);
+        let (stdout, cut_out) = receive(&stdout, grace);
+        let (stderr, cut_err) = receive(&stderr, grace);
+        Ok(Finished { status, stdout, stderr, truncated: cut_out || cut_err })
+    }
+
+    /// Runs it to its end and returns its standard output as text.
+    ///
+    /// # Errors
+    /// As [`Command::run`]; also another status than 0.
+    pub fn output(&self) -> Result<String, CommandError> {
+        let finished = self.run()?;
+        if finished.status.success() {
+            return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
+        }
+        Err(self.failed(&finished))
+    }
+
+    /// The error for an end that was not a success.
+    pub fn failed(&self, finished: &Finished) -> CommandError {
+        CommandError::Failed {
+            command: self.to_string(),
+            how: finished.how(),
+            stderr: String::from_utf8_lossy(&finished.stderr).into_owned(),
+        }
+    }
+
+    fn spawn(&self) -> Result<Child, CommandError> {
+        let mut command = std::process::Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env("LC_ALL", "C")
+            .env("PATH", STANDARD_PATH)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        command.spawn().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => CommandError::NotFound { command: self.to_string() },
+            _ => CommandError::Start { command: self.to_string(), source },
+        })
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.to_string_lossy())?;
+        for arg in &self.args {
+            let arg = arg.to_string_lossy();
+            if arg.is_empty() || arg.contains(|c: char| c.is_whitespace() || "'\"$`\\*?;&|<>(){}".contains(c))
+            {
+                write!(f, " '{}'", arg.replace('\'', "'\\''"))?;
+            } else {
+                write!(f, " {arg}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Finished {
+    /// Such as `exited with status 2` or `was killed by signal 9`.
+    pub fn how(&self) -> String {
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exited with status {code}"),
+            (None, Some(signal)) => format!("was killed by signal {signal}"),
+            (None, None) => "ended in an unknown way".into(),
+        }
+    }
+}
+
+type Collected = mpsc::Receiver<(Vec<u8>, bool)>;
+
+fn collect(pipe: Option<impl Read + Send + 'static>, limit: usize) -> Collected {
+    let (sender, receiver) = mpsc::channel();
+    if let Some(mut pipe) = pipe {
+        thread::spawn(move || {
+            let mut kept = Vec::new();
+            let mut truncated = false;
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let room = limit.saturating_sub(kept.len()).min(count);
+                kept.extend_from_slice(&buffer[..room]);
+                truncated |= room < count;
+            }
+            // The receiver may have given up on a pipe that others hold open.
+            let _ = sender.send((kept, truncated));
+        });
+    }
+    receiver
+}
+
+fn receive(output: &Collected, until: Instant) -> (Vec<u8>, bool) {
+    output.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or((Vec::new(), true))
+}
+
+/// Waits for a child's end without pidfds, which Debian 10's kernel does not have.
+fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
+    let mut pause = Duration::from_micros(200);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+fn kill_group(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // It may have ended in between.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_status_and_stdin() {
+        let finished = Command::new("sh", ["-c", "cat; echo err >&2; exit 3"]).stdin("in").run().unwrap();
+        assert_eq!((finished.stdout.as_slice(), finished.stderr.as_slice()), (&b"in"[..], &b"err\n"[..]));
+        assert_eq!(finished.how(), "exited with status 3");
+    }
+
+    #[test]
+    fn a_deadline_kills_the_whole_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!("sleep 300 & echo $! > {}; wait", file.display());
+        let error =
+            Command::new("sh", ["-c", &script]).deadline(Duration::from_millis(300)).run().unwrap_err();
+        assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
+        let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        let gone = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        });
+        assert!(gone, "the sleep outlived its group");
+    }
+
+    #[test]
+    fn output_is_bounded_and_never_blocks() {
+        let finished =
+            Command::new("sh", ["-c", "head -c 3000000 /dev/zero"]).output_limit(1000).run().unwrap();
+        assert!(finished.status.success() && finished.truncated);
+        assert_eq!(finished.stdout.len(), 1000);
+    }
+
+    #[test]
+    fn an_orphan_that_holds_the_pipe_does_not_hold_the_caller() {
+        let start = Instant::now();
+        let finished = Command::new("sh", ["-c", "sleep 5 & exit 0"]).run().unwrap();
+        assert!(finished.status.success());
+        assert!(start.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = Command::new("toril-no-such-program", ["a b"]).run().unwrap_err();
+        assert!(
+            matches!(&error, CommandError::NotFound { command } if command == "toril-no-such-program 'a b'")
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! The machine this program runs on.
+//!
+//! What the provisioner and the runner both need of it has its one home here: reading its files (or those of a fake
+//! root in tests), running commands with a deadline, writing files atomically, users and groups, facts, locks.
+
+mod atomic;
+mod command;
+mod facts;
+mod lock;
+mod probe;
+mod root;
+mod users;
+
+pub use atomic::{FileAttributes, WriteError, write_atomically};
+pub use command::{Command, CommandError, Finished, STANDARD_PATH};
+pub use facts::{Facts, FactsError};
+pub use lock::{HostLock, LockError, LockHolder, record_lock_holder};
+pub use probe::Probe;
+pub use root::Machine;
+pub use users::{Group, User};

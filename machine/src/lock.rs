@@ -1,0 +1,120 @@
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+use serde::{Deserialize, Serialize};
+
+use crate::Probe;
+
+/// Who holds a host, as the others are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// Who asked for the run, such as `ci@builder`.
+    pub who: String,
+    /// What they are doing, such as `apply microvm-host`.
+    pub what: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// The process on the host.
+    pub pid: u32,
+}
+
+/// The lock of which a host has one: who holds it may change or measure the host. The kernel frees it when its
+/// holder is gone, however that ended.
+#[derive(Debug)]
+pub struct HostLock {
+    _file: File,
+}
+
+/// Why the lock was not had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Somebody has it.
+    #[error("the host is in use by {} ({}, pid {})", .0.who, .0.what, .0.pid)]
+    Held(LockHolder),
+    /// Somebody has it and has not said who.
+    #[error("the host is in use by a run that has only just started")]
+    HeldUnnamed,
+    /// The lock file could not be used.
+    #[error("cannot use the lock {}: {source}", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl HostLock {
+    /// Takes the lock at `path` (its directory is made where missing), or says at once who has it.
+    ///
+    /// # Errors
+    /// It is held, or the file cannot be used.
+    pub fn try_acquire(path: &Path, holder: &LockHolder) -> Result<HostLock, LockError> {
+        let failed = |source| LockError::Io { path: path.to_owned(), source };
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {
+                let text = serde_json::to_vec(holder).map_err(|error| failed(error.into()))?;
+                file.set_len(0).and_then(|()| file.write_all(&text)).map_err(failed)?;
+                Ok(HostLock { _file: file })
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.rewind().and_then(|()| file.read_to_string(&mut text)).map_err(failed)?;
+                Err(serde_json::from_str(&text).map_or(LockError::HeldUnnamed, LockError::Held))
+            }
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+}
+
+/// The process that holds a record lock (fcntl) on a file, as dpkg and apt take theirs. `Absent`: nobody does.
+pub fn record_lock_holder(path: &Path) -> Probe<u32> {
+    let file =
+        match Probe::of_io(OpenOptions::new().read(true).write(true).open(path), &path.to_string_lossy()) {
+            Probe::Known(file) => file,
+            Probe::Absent => return Probe::Absent,
+            Probe::Unreadable(reason) => return Probe::Unreadable(reason),
+        };
+    match fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
+        Ok(None) => Probe::Absent,
+        // A holder in another PID namespace has no number here.
+        Ok(Some(lock)) => Probe::Known(lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())),
+        Err(error) => Probe::Unreadable(format!("cannot ask for the lock on {}: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(who: &str) -> LockHolder {
+        LockHolder { who: who.into(), what: "apply".into(), since: 1, pid: 7 }
+    }
+
+    #[test]
+    fn the_second_is_told_who_the_first_is_and_gets_it_when_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/lock");
+        let first = HostLock::try_acquire(&path, &holder("a-rather-long-name@somewhere")).unwrap();
+        let error = HostLock::try_acquire(&path, &holder("b")).unwrap_err();
+        assert!(matches!(&error, LockError::Held(h) if h.who == "a-rather-long-name@somewhere"), "{error}");
+        drop(first);
+        let second = HostLock::try_acquire(&path, &holder("b")).unwrap();
+        let error = HostLock::try_acquire(&path, &holder("c")).unwrap_err();
+        assert!(matches!(&error, LockError::Held(h) if h.who == "b"), "{error}");
+        drop(second);
+    }
+}
