@@ -1,0 +1,258 @@
+//! The ssh process that holds the connection to a host (a ControlMaster), and commands over it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openssh::Session;
+use tempfile::TempDir;
+use tokio::process::Command;
+use toril_inventory::Ssh;
+
+use crate::image::AgentImage;
+use crate::process::{Exit, Process};
+use crate::start::{Script, StartError, Sudo, remote_command};
+
+use super::Options;
+use super::classify::classify;
+use super::error::ConnectError;
+use super::log::{ConnectionInfo, end, info};
+
+const PREFIX: &str = "toril-ssh-";
+/// Longest directory: ssh binds its socket under a longer temporary name, and a socket's path has 108 bytes.
+const LONGEST: usize = 60;
+/// How long the master stays when the program that started it was killed, in seconds.
+const PERSIST: u32 = 10;
+/// What a login may take beyond the connection, when nobody is asked anything.
+const LOGIN: Duration = Duration::from_secs(60);
+
+/// A connected master. It ends when this is dropped and no command runs over it any more.
+#[derive(Debug)]
+pub(super) struct Master {
+    session: Arc<Session>,
+    /// An open client keeps the master although no command runs; when this program is killed, it closes.
+    keep: UnixStream,
+    log: PathBuf,
+    info: ConnectionInfo,
+}
+
+impl Master {
+    pub(super) async fn start(ssh: &Ssh, options: &Options) -> Result<Self, ConnectError> {
+        let program = which::which("ssh").map_err(|_| ConnectError::NoSsh)?;
+        if let Some(file) = ssh.identity.as_ref().filter(|file| !file.starts_with("~")) {
+            // Without this, ssh would only say that permission was denied.
+            fs::File::open(file).map_err(|source| ConnectError::Identity { file: file.clone(), source })?;
+        }
+        let directory = control_directory()?;
+        let log = directory.path().join("log");
+        // Not a pipe: a jump host's ssh keeps it open as long as it runs.
+        let beside = directory.path().join("stderr");
+        let stderr = fs::File::create(&beside).map_err(ConnectError::Run)?;
+        let interactive = options.interactive && std::io::stdin().is_terminal();
+        let mut command = Command::new(program);
+        command
+            .args(arguments(ssh, options, directory.path(), interactive))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .kill_on_drop(true);
+        if !interactive {
+            // BatchMode is not passed on to jump hosts; this keeps them from asking on the terminal.
+            command.env("SSH_ASKPASS", "/bin/false").env("SSH_ASKPASS_REQUIRE", "force");
+        }
+        let status = run(command, ssh, options, interactive).await?;
+        let text = read(&log);
+        // The socket of the master is called so by the openssh crate.
+        let socket = directory.path().join("master");
+        let failed = || classify(&text, &read(&beside), &by_hand(ssh));
+        if !status.success() {
+            return Err(failed());
+        }
+        let keep = UnixStream::connect(&socket).map_err(|_| failed())?;
+        Ok(Self { session: Arc::new(Session::new_native_mux(directory)), keep, log, info: info(&text) })
+    }
+
+    pub(super) fn facts(&self) -> ConnectionInfo {
+        self.info.clone()
+    }
+
+    pub(super) fn control_socket(&self) -> &Path {
+        self.session.control_socket()
+    }
+
+    /// Starts the bootstrap on the host.
+    pub(super) async fn start_command(&self, image: &AgentImage, sudo: &Sudo) -> Result<Process, StartError> {
+        let command = remote_command(&Script::deliver(image, sudo));
+        let spawned = Arc::clone(&self.session)
+            .arc_raw_command(command)
+            .stdin(openssh::Stdio::piped())
+            .stdout(openssh::Stdio::piped())
+            .stderr(openssh::Stdio::piped())
+            .spawn()
+            .await;
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(openssh::Error::Disconnected) => {
+                return Err(StartError::ConnectionLost { reason: end(&read(&self.log)) });
+            }
+            Err(error) => {
+                return Err(StartError::Spawn { doing: "opening a session over ssh", source: error.into() });
+            }
+        };
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin().take(), child.stdout().take(), child.stderr().take())
+        else {
+            return Err(StartError::Spawn {
+                doing: "opening a session over ssh",
+                source: "no streams".into(),
+            });
+        };
+        let session = Arc::clone(&self.session);
+        let log = self.log.clone();
+        let ending = async move {
+            match child.wait().await {
+                Ok(status) => status.code().map_or(Exit::Unknown, Exit::Status),
+                // The crate makes this of the status 127.
+                Err(openssh::Error::Remote(_)) => Exit::Status(127),
+                Err(_) if session.check().await.is_ok() => Exit::Killed,
+                Err(_) => Exit::ConnectionLost { reason: end(&read(&log)) },
+            }
+        };
+        Ok(Process {
+            stdin: Box::new(stdin),
+            stdout: Box::new(stdout),
+            stderr: Box::new(stderr),
+            ending: Box::pin(ending),
+        })
+    }
+
+    /// Ends the master, unless commands still run over it.
+    pub(super) async fn close(self) {
+        drop(self.keep);
+        if let Ok(session) = Arc::try_unwrap(self.session) {
+            // A master that is gone needs no end.
+            let _ = session.close().await;
+        }
+    }
+}
+
+async fn run(
+    mut command: Command,
+    ssh: &Ssh,
+    options: &Options,
+    interactive: bool,
+) -> Result<ExitStatus, ConnectError> {
+    let mut child = command.spawn().map_err(ConnectError::Run)?;
+    if interactive {
+        return child.wait().await.map_err(ConnectError::Run);
+    }
+    match tokio::time::timeout(options.connect_timeout + LOGIN, child.wait()).await {
+        Ok(status) => status.map_err(ConnectError::Run),
+        Err(_) => Err(ConnectError::TimedOut {
+            place: ssh.host.clone(),
+            during: ": it took the connection, but the login did not finish",
+        }),
+    }
+}
+
+/// The first value that ssh is given for an option wins: what must not be changed comes first, then the
+/// user's options, then defaults.
+fn arguments(ssh: &Ssh, options: &Options, directory: &Path, interactive: bool) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = ["-v", "-M", "-N", "-f", "-E"].map(OsString::from).into();
+    arguments.push(directory.join("log").into());
+    arguments.push("-S".into());
+    arguments.push(directory.join("master").into());
+    let mut option = |text: String| arguments.extend(["-o".into(), text.into()]);
+    option(format!("ControlPersist={PERSIST}"));
+    option("ClearAllForwardings=yes".into());
+    option("RemoteCommand=none".into());
+    option("PermitLocalCommand=no".into());
+    if !interactive {
+        option("BatchMode=yes".into());
+    }
+    if let Some(file) = &ssh.known_hosts {
+        option(format!("UserKnownHostsFile={}", quoted(file)));
+        option("GlobalKnownHostsFile=/dev/null".into());
+        option("StrictHostKeyChecking=yes".into());
+    }
+    if let Some(file) = &ssh.identity {
+        option(format!("IdentityFile={}", quoted(file)));
+        option("IdentitiesOnly=yes".into());
+    }
+    options.ssh_options.iter().cloned().for_each(&mut option);
+    option(format!("ConnectTimeout={}", options.connect_timeout.as_secs().max(1)));
+    option("ServerAliveInterval=15".into());
+    option("ServerAliveCountMax=4".into());
+    if let Some(user) = &ssh.user {
+        arguments.extend(["-l".into(), user.into()]);
+    }
+    if let Some(port) = ssh.port {
+        arguments.extend(["-p".into(), port.to_string().into()]);
+    }
+    arguments.extend(["--".into(), (&ssh.host).into()]);
+    arguments
+}
+
+/// A path as a value in ssh's configuration.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
+}
+
+/// The command with which a person connects to the same host.
+fn by_hand(ssh: &Ssh) -> String {
+    let mut command = "ssh".to_owned();
+    if let Some(file) = &ssh.known_hosts {
+        command += &format!(" -o UserKnownHostsFile={}", quoted(file));
+    }
+    if let Some(file) = &ssh.identity {
+        command += &format!(" -i {}", file.display());
+    }
+    if let Some(port) = ssh.port {
+        command += &format!(" -p {port}");
+    }
+    let user = ssh.user.as_ref().map_or_else(String::new, |user| format!("{user}@"));
+    format!("{command} {user}{}", ssh.host)
+}
+
+/// A private directory with a short path.
+fn control_directory() -> Result<TempDir, ConnectError> {
+    let places = [std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), Some(std::env::temp_dir())];
+    let place = places
+        .into_iter()
+        .flatten()
+        .find(|place| place.is_dir() && place.as_os_str().len() <= LONGEST)
+        .unwrap_or_else(|| PathBuf::from("/tmp"));
+    sweep(&place);
+    // Made with mode 0700.
+    tempfile::Builder::new()
+        .prefix(PREFIX)
+        .tempdir_in(&place)
+        .map_err(|source| ConnectError::ControlDirectory { directory: place.display().to_string(), source })
+}
+
+/// Removes what programs that were killed have left; masters of theirs have ended by themselves.
+fn sweep(place: &Path) {
+    let me = rustix::process::geteuid().as_raw();
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let left = entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && entry.metadata().is_ok_and(|data| {
+                let age = data.modified().ok().and_then(|time| time.elapsed().ok());
+                data.is_dir() && data.uid() == me && age.is_some_and(|age| age > Duration::from_secs(3600))
+            })
+            && !entry.path().join("master").exists();
+        if left {
+            // Another toril may be removing it too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn read(file: &Path) -> String {
+    fs::read(file).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,30 @@
+# The root part on another host: run the agent; where it is missing, take it from standard input first.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; LC_ALL=C.UTF-8; export PATH LC_ALL;
+cd /; umask 022; set -f;
+d=@DIR@; n=@NAME@; a="$d/$n";
+go() { echo "toril-agent: ready"; exec "$a" agent; };
+t=; clean() { [ -z "$t" ] || rm -f "$t"; };
+no() { clean; echo "toril-agent: refused $*"; exit 1; };
+if [ -f "$a" ]; then go; fi;
+e=$(mkdir -p "$d" 2>&1) || no write $e;
+if [ -L "$d" ]; then no owner "$d"; fi;
+[ -O "$d" ] || no owner "$d";
+umask 077;
+e=$(mktemp "$d/.upload-XXXXXXXX" 2>&1) || no write $e;
+t=$e;
+trap clean EXIT;
+trap "exit 1" HUP INT TERM PIPE;
+failed() {
+case "$e" in
+*"No space left"*|*"quota exceeded"*) no space $(df -Pk "$d" | tail -n 1) ;;
+*) no "$1" $e ;;
+esac; };
+echo "toril-agent: missing";
+read -r size;
+e=$( { head -c "$size" | gzip -dc >"$t"; } 2>&1 ) || failed upload;
+s=$(sha256sum <"$t") || no upload "sha256sum failed";
+if [ "${s%% *}" = @SHA@ ]; then :; else no hash "${s%% *}"; fi;
+e=$( { chmod 0755 "$t" && sync "$t" && mv -fT "$t" "$a"; } 2>&1 ) || failed write;
+ls -t "$d" | grep "^toril-" | tail -n +6 | while read -r o; do [ "$o" = "$n" ] || rm -f "$d/$o"; done;
+find "$d" -name ".upload-*" -mmin +60 -delete 2>/dev/null;
+umask 022; go

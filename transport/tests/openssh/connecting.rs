@@ -1,0 +1,270 @@
+//! Connecting to a real sshd with the real ssh: keys, failures, and the end of the master process.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Server, Setup, echo_image, host, options, unable, wait};
+use toril_inventory::Ssh;
+use toril_transport::{ConnectError, Options, Sudo, connect};
+
+async fn failure(ssh: &Ssh) -> ConnectError {
+    let begun = Instant::now();
+    let error = connect(&host(ssh.clone()), &options()).await.expect_err("it connected");
+    println!("{error}\n  try: {}", error.remedy());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    error
+}
+
+/// What ssh-keygen says about the server's key.
+fn fingerprint(server: &Server) -> String {
+    let key = server.directory.path().join("host.pub");
+    let output = Command::new("ssh-keygen").arg("-lf").arg(key).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn each_failure_has_its_message() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let good = &server.ssh;
+
+    let empty = at.join("empty");
+    fs::write(&empty, "").unwrap();
+    match failure(&Ssh { known_hosts: Some(empty), ..good.clone() }).await {
+        ConnectError::UnknownHostKey { key: Some(key), command } => {
+            assert_eq!((key.kind.as_str(), key.fingerprint), ("ssh-ed25519", fingerprint(&server)));
+            assert!(command.contains("-p ") && command.contains("root@127.0.7.1"), "{command}");
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let changed = at.join("known hosts 100%");
+    let other_key = fs::read_to_string(at.join("other.pub")).unwrap();
+    fs::write(&changed, format!("# a comment\n[127.0.7.1]:{} {other_key}", good.port.unwrap())).unwrap();
+    match failure(&Ssh { known_hosts: Some(changed.clone()), ..good.clone() }).await {
+        ConnectError::HostKeyChanged { key: Some(key), known, .. } => {
+            assert_eq!(key.fingerprint, fingerprint(&server));
+            assert_eq!(known.unwrap(), format!("{}, line 2", changed.display()));
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let error = failure(&Ssh { identity: Some(at.join("other")), ..good.clone() }).await;
+    assert!(
+        matches!(&error, ConnectError::PermissionDenied { offered, .. } if offered.len() == 1),
+        "{error:?}"
+    );
+    let error = failure(&Ssh { identity: Some(at.join("nothing")), ..good.clone() }).await;
+    assert!(matches!(&error, ConnectError::Identity { .. }), "{error:?}");
+    let error = failure(&Ssh { port: Some(1), ..good.clone() }).await;
+    assert!(matches!(&error, ConnectError::Refused { .. }), "{error:?}");
+    let error = failure(&Ssh { host: "no-such-host.invalid".into(), ..good.clone() }).await;
+    assert!(matches!(&error, ConnectError::NameNotResolved { .. }), "{error:?}");
+    let error = failure(&Ssh { host: "-oProxyCommand=touch /tmp/x".into(), ..good.clone() }).await;
+    assert!(!matches!(&error, ConnectError::TimedOut { .. }), "{error:?}");
+
+    let closing = TcpListener::bind("127.0.7.1:0").unwrap();
+    let port = closing.local_addr().unwrap().port();
+    std::thread::spawn(move || closing.accept().map(drop));
+    let error = failure(&Ssh { port: Some(port), ..good.clone() }).await;
+    assert!(matches!(&error, ConnectError::Closed { .. }), "{error:?}");
+
+    let silent = TcpListener::bind("127.0.7.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let error = failure(&Ssh { port: Some(port), ..good.clone() }).await;
+    assert!(matches!(&error, ConnectError::TimedOut { .. }), "{error:?}");
+}
+
+/// The process id of the master behind a control socket.
+fn master(socket: &Path) -> u32 {
+    let output = Command::new("ssh").arg("-S").arg(socket).args(["-O", "check", "x"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    text.split_once("pid=").unwrap().1.split(')').next().unwrap().parse().unwrap()
+}
+
+fn gone(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_master_ends_with_the_connection() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let connection = connect(&server.host(), &options()).await.unwrap();
+    let socket = connection.control_socket().unwrap().to_owned();
+    let pid = master(&socket);
+    connection.close().await;
+    wait("a closed connection's master ends", || gone(pid));
+    assert!(!socket.parent().unwrap().exists());
+
+    let connection = connect(&server.host(), &options()).await.unwrap();
+    let pid = master(connection.control_socket().unwrap());
+    let channel = connection.start_agent(&echo_image(), &Sudo::default()).await.unwrap();
+    drop(connection);
+    assert!(!gone(pid), "the channel still needs it");
+    channel.close().await.unwrap();
+    wait("a dropped connection's master ends", || gone(pid));
+}
+
+const ROLE: &str = "TORIL_TEST_HOST";
+
+/// Not a test of its own: the client that the tests below start, as a process that can be killed.
+#[tokio::test(flavor = "current_thread")]
+#[ignore = "started by other tests"]
+async fn client() {
+    let Ok(ssh) = std::env::var(ROLE) else { return };
+    let options = Options { interactive: true, ..options() };
+    match connect(&host(serde_json::from_str(&ssh).unwrap()), &options).await {
+        Ok(connection) => {
+            println!("socket={}", connection.control_socket().unwrap().display());
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).unwrap();
+        }
+        Err(error) => println!("failed={error:?}"),
+    }
+}
+
+fn client_arguments() -> Vec<String> {
+    let program = std::env::current_exe().unwrap().display().to_string();
+    [&program, "--exact", "connecting::client", "--ignored", "--nocapture"].map(str::to_owned).into()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_master_of_a_killed_client_ends() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let arguments = client_arguments();
+    let mut client = Command::new(&arguments[0])
+        .args(&arguments[1..])
+        .env(ROLE, serde_json::to_string(&server.ssh).unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = client.stdout.take().unwrap();
+    let mut text = String::new();
+    while !text.contains("/master\n") {
+        let mut buffer = [0; 200];
+        let count = output.read(&mut buffer).unwrap();
+        assert!(count > 0, "{text}");
+        text += std::str::from_utf8(&buffer[..count]).unwrap();
+    }
+    let socket = Path::new(text.split_once("socket=").unwrap().1.trim()).to_owned();
+    let pid = master(&socket);
+    // Longer than a master without a client stays.
+    std::thread::sleep(Duration::from_secs(13));
+    assert!(!gone(pid), "an idle client keeps its connection");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    wait("the master ends by itself", || gone(pid));
+    assert!(!socket.exists());
+    fs::remove_dir_all(socket.parent().unwrap()).unwrap();
+}
+
+/// A PATH with an ssh that reads `config` as the user's configuration: ssh itself takes the user's home from
+/// the user database.
+fn path_with_config(home: &Path, config: &str) -> String {
+    fs::write(home.join("config"), config).unwrap();
+    let real = which::which("ssh").unwrap();
+    let text = format!("#!/bin/sh\nexec {} -F {}/config \"$@\"\n", real.display(), home.display());
+    fs::write(home.join("ssh"), text).unwrap();
+    fs::set_permissions(home.join("ssh"), PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:{}", home.display(), std::env::var("PATH").unwrap())
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_alias_behind_a_jump_host_is_reached_with_the_users_configuration() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let home = at.join("jump");
+    fs::create_dir(&home).unwrap();
+    for (known_hosts, expected) in [("known_hosts", "socket="), ("id.pub", "UnknownHostKey")] {
+        let config = format!(
+            "Host *\n HostName 127.0.7.1\n Port {}\n User root\n IdentityFile {1}/id\n UserKnownHostsFile {1}/known_hosts\n\
+             Host jump\n HostName 127.0.7.1\nHost inner\n ProxyJump jump\n",
+            server.ssh.port.unwrap(),
+            at.display()
+        );
+        // The first value counts, so that only the jump host has another file.
+        let config = format!("Host jump\n UserKnownHostsFile {}/{known_hosts}\n{config}", at.display());
+        let arguments = client_arguments();
+        let ssh = Ssh { host: "inner".into(), ..Ssh::default() };
+        let output = Command::new(&arguments[0])
+            .args(&arguments[1..])
+            .env(ROLE, serde_json::to_string(&ssh).unwrap())
+            .env("PATH", path_with_config(&home, &config))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(expected), "{text}");
+        let hops = server.log().matches("Accepted publickey").count();
+        assert_eq!(hops, 2, "one login on the jump host, one on the host");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_unknown_key_is_asked_for_on_a_terminal() {
+    if unable().is_some() {
+        return;
+    }
+    if which::which("script").is_err() {
+        println!("SKIPPED: a terminal is made with `script`, which is not here");
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    // The user's own configuration decides where known keys are: here, a home of its own.
+    let home = server.directory.path().join("terminal");
+    fs::create_dir_all(&home).unwrap();
+    let known = home.join("known_hosts");
+    for (answer, expected) in [("no", "UnknownHostKey"), ("yes", "socket=")] {
+        let config = format!("UserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\n", known.display());
+        let ssh = Ssh { known_hosts: None, ..server.ssh.clone() };
+        let path = path_with_config(&home, &config);
+        let mut terminal = Command::new("script")
+            .args(["-qec", &client_arguments().join(" "), "/dev/null"])
+            .env(ROLE, serde_json::to_string(&ssh).unwrap())
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = terminal.stdin.take().unwrap();
+        let mut output = terminal.stdout.take().unwrap();
+        let (mut text, mut answered) = (String::new(), false);
+        loop {
+            let mut buffer = [0; 1000];
+            let count = output.read(&mut buffer).unwrap_or(0);
+            if count == 0 {
+                break;
+            }
+            text += &String::from_utf8_lossy(&buffer[..count]);
+            if !answered && text.contains("(yes/no/[fingerprint])?") {
+                assert!(text.contains(&fingerprint(&server)), "{text}");
+                writeln!(input, "{answer}").unwrap();
+                answered = true;
+            }
+            if text.contains("/master") {
+                let _ = writeln!(input);
+            }
+        }
+        terminal.wait().unwrap();
+        assert!(answered && text.contains(expected), "{answer}: {text}");
+    }
+    assert!(fs::read_to_string(known).unwrap().contains("127.0.7.1"));
+}

@@ -1,0 +1,12 @@
+//! The transport against the real ssh and a real sshd.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail like tests, and skips are printed"
+)]
+
+mod connecting;
+mod delivery;
+mod measure;
+mod support;
