@@ -1,0 +1,47 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toril_machine::Command;
+
+/// What a transaction would fetch, as far as the package lists on the host tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Number of packages to fetch, dependencies included.
+    pub packages: usize,
+    /// Bytes to fetch.
+    pub download: u64,
+}
+
+/// Asks apt what installing packages would fetch, without its locks and without writing its caches. `None` where it
+/// cannot tell, as on a host that has no package lists yet.
+pub(crate) fn estimate(packages: &[&str], recommends: bool) -> Option<Estimate> {
+    let mut args = vec!["install", "--print-uris", "-qq", "--yes", "-o", "Debug::NoLocking=1"];
+    args.extend(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+    args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
+    args.push("--");
+    args.extend(packages);
+    let command = Command::new("apt-get", args).deadline(Duration::from_secs(30));
+    Some(parse(&command.output().ok()?))
+}
+
+/// Reads lines such as `'http://…' qemu_7.2_amd64.deb 12345 SHA256:…`.
+fn parse(text: &str) -> Estimate {
+    let sizes = text.lines().filter(|line| line.starts_with('\''));
+    let sizes = sizes.filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    sizes.fold(Estimate { packages: 0, download: 0 }, |sum, size| Estimate {
+        packages: sum.packages + 1,
+        download: sum.download + size,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_added_up() {
+        let text =
+            "'http://m/a_1.deb' a_1_amd64.deb 100 SHA256:0\nW: odd\n'http://m/b.deb' b.deb 23 MD5Sum:1\n";
+        assert_eq!(parse(text), Estimate { packages: 2, download: 123 });
+    }
+}

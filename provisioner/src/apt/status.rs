@@ -1,0 +1,130 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::BufReader;
+
+use deb822_fast::Deb822;
+use toril_machine::{Machine, Probe};
+
+use crate::resource::ResourceError;
+
+/// dpkg's database, read without dpkg: `dpkg-query` takes hundreds of milliseconds, and `dpkg -s` exits 0 for
+/// packages that are half-configured or removed.
+#[derive(Debug, Default)]
+pub(crate) struct Database {
+    packages: BTreeMap<String, PackageState>,
+    /// Files in `/var/lib/dpkg/updates`: dpkg was interrupted, or is at work, and the status file is not the whole
+    /// story.
+    pub(crate) pending_updates: usize,
+}
+
+/// What dpkg says of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PackageState {
+    /// Such as `installed`, `half-configured`, `config-files`.
+    pub(crate) state: String,
+    /// Whether its files may be damaged (dpkg's error flag is not `ok`).
+    pub(crate) reinstall_required: bool,
+    pub(crate) version: String,
+}
+
+impl PackageState {
+    pub(crate) fn is_installed(&self) -> bool {
+        self.state == "installed" && !self.reinstall_required
+    }
+
+    /// Whether dpkg stopped in the middle of it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(
+            self.state.as_str(),
+            "half-installed" | "unpacked" | "half-configured" | "triggers-awaited" | "triggers-pending"
+        ) || self.reinstall_required
+    }
+}
+
+impl Database {
+    pub(crate) fn read(machine: &Machine) -> Result<Database, ResourceError> {
+        const STATUS: &str = "/var/lib/dpkg/status";
+        let file = match Probe::of_io(fs::File::open(machine.path(STATUS)), STATUS) {
+            Probe::Known(file) => file,
+            Probe::Absent => return Err(ResourceError(format!("there is no {STATUS}: is this a Debian?"))),
+            Probe::Unreadable(reason) => return Err(ResourceError(reason)),
+        };
+        let mut packages = BTreeMap::new();
+        for paragraph in Deb822::iter_paragraphs_from_reader(BufReader::new(file)) {
+            let paragraph =
+                paragraph.map_err(|error| ResourceError(format!("{STATUS} cannot be read: {error}")))?;
+            let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
+                continue;
+            };
+            let [_, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+            // A foreign architecture's package of the same name does not provide the programs wanted here.
+            if !matches!(paragraph.get("Architecture"), None | Some("amd64" | "all")) {
+                continue;
+            }
+            let version = paragraph.get("Version").unwrap_or_default().to_owned();
+            let package = PackageState { state: state.to_owned(), reinstall_required: flag != "ok", version };
+            packages.insert(name.to_owned(), package);
+        }
+        let updates =
+            Probe::of_io(fs::read_dir(machine.path("/var/lib/dpkg/updates")), "/var/lib/dpkg/updates");
+        // dpkg keeps `tmp.i` there as scratch space; the journal's entries are numbers.
+        let is_entry = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        let pending_updates = match updates.known().map_err(ResourceError)? {
+            Some(entries) => {
+                entries.flatten().filter(|e| e.file_name().to_str().is_some_and(is_entry)).count()
+            }
+            None => 0,
+        };
+        Ok(Database { packages, pending_updates })
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&PackageState> {
+        self.packages.get(name)
+    }
+
+    /// Packages that dpkg did not finish, by name.
+    pub(crate) fn interrupted(&self) -> impl Iterator<Item = &str> {
+        self.packages.iter().filter(|(_, package)| package.is_interrupted()).map(|(name, _)| name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let dpkg = dir.path().join("var/lib/dpkg");
+        fs::create_dir_all(dpkg.join("updates")).unwrap();
+        let entry = |name: &str, status: &str, more: &str| {
+            format!("Package: {name}\nStatus: {status}\nVersion: 1.2-3\nDescription: a\n b: c\n .\n{more}\n")
+        };
+        let text = [
+            entry("good", "install ok installed", "Architecture: amd64\n"),
+            entry("foreign", "install ok installed", "Architecture: i386\n"),
+            entry("half", "install ok half-configured", ""),
+            entry("gone", "deinstall ok config-files", ""),
+            entry("bad", "install reinstreq installed", ""),
+        ];
+        fs::write(dpkg.join("status"), text.concat()).unwrap();
+        fs::write(dpkg.join("updates/tmp.i"), "").unwrap();
+        let machine = Machine::at(dir.path());
+        let database = Database::read(&machine).unwrap();
+        let installed = |name: &str| database.get(name).is_some_and(PackageState::is_installed);
+        assert_eq!(
+            ["good", "foreign", "half", "gone", "bad"].map(installed),
+            [true, false, false, false, false]
+        );
+        assert_eq!(database.interrupted().collect::<Vec<_>>(), ["bad", "half"]);
+        assert_eq!(database.pending_updates, 0);
+        fs::write(dpkg.join("updates/0001"), "").unwrap();
+        assert_eq!(Database::read(&machine).unwrap().pending_updates, 1);
+    }
+
+    #[test]
+    fn no_database_is_an_error_and_not_no_packages() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Database::read(&Machine::at(dir.path())).is_err());
+    }
+}

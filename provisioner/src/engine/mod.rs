@@ -1,0 +1,9 @@
+//! From a recipe to a plan, and from a plan to a machine that is as the recipe says.
+
+mod apply;
+mod event;
+mod plan;
+
+pub use apply::{Applied, apply};
+pub use event::{Counts, Event};
+pub use plan::{Item, ItemState, Plan, PlanError, plan};

@@ -1,0 +1,176 @@
+use serde::{Deserialize, Serialize};
+use toril_machine::{Facts, Machine};
+
+use super::Counts;
+use crate::apt::{self, Estimate};
+use crate::recipe::{Declared, Recipe, describe_releases};
+use crate::resource::{Change, Context};
+
+/// What a machine lacks of what its recipe says, resource by resource in the order of carrying out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Every resource that is for this machine.
+    pub items: Vec<Item>,
+    /// What would be fetched, where the host can tell.
+    pub estimate: Option<Estimate>,
+    /// Why a reboot is due, or nothing.
+    pub reboot: Option<String>,
+}
+
+/// One resource of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The resource's name.
+    pub resource: String,
+    /// How it stands.
+    pub state: ItemState,
+}
+
+/// How a resource stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum ItemState {
+    /// It is as it should be.
+    Satisfied,
+    /// This has to change.
+    Drift {
+        /// The changes.
+        changes: Vec<Change>,
+    },
+    /// This machine can never have it (or not all of it).
+    Impossible {
+        /// Why.
+        reason: String,
+        /// Whether the recipe accepts that.
+        accepted: bool,
+        /// What of it can be had and has to change.
+        changes: Vec<Change>,
+    },
+    /// It cannot be judged before these resources are done: neither drift nor fine.
+    Undecidable {
+        /// The names of the resources.
+        until: Vec<String>,
+    },
+    /// It could not be looked at.
+    Unreadable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ItemState {
+    /// What has to change.
+    pub fn changes(&self) -> &[Change] {
+        match self {
+            ItemState::Drift { changes } | ItemState::Impossible { changes, .. } => changes,
+            ItemState::Satisfied | ItemState::Undecidable { .. } | ItemState::Unreadable { .. } => &[],
+        }
+    }
+}
+
+impl Plan {
+    /// How many resources stand how.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for item in &self.items {
+            match &item.state {
+                ItemState::Satisfied => counts.satisfied += 1,
+                ItemState::Drift { .. } => counts.drifted += 1,
+                ItemState::Impossible { accepted: false, .. } => counts.failed += 1,
+                ItemState::Impossible { changes, .. } if !changes.is_empty() => counts.drifted += 1,
+                ItemState::Impossible { .. } => counts.impossible += 1,
+                ItemState::Undecidable { .. } => counts.undecidable += 1,
+                ItemState::Unreadable { .. } => counts.failed += 1,
+            }
+        }
+        counts
+    }
+
+    /// Whether nothing has to change.
+    pub fn is_empty(&self) -> bool {
+        self.items.iter().all(|item| item.state.changes().is_empty())
+    }
+}
+
+/// A plan could not be made at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The machine runs something that the recipe is not for.
+    #[error("this host runs {found}, and the recipe supports {supported}")]
+    Unsupported {
+        /// What the machine runs.
+        found: String,
+        /// What the recipe supports.
+        supported: String,
+    },
+}
+
+/// Looks at every resource of a recipe; reads only.
+///
+/// # Errors
+/// The recipe is not for this machine. What could not be looked at is in the plan, as such.
+pub fn plan(recipe: &Recipe, machine: &Machine, facts: &Facts) -> Result<Plan, PlanError> {
+    check_supported(recipe, facts)?;
+    let context = Context { machine, facts };
+    let mut items: Vec<Item> = Vec::with_capacity(recipe.resources.len());
+    for declared in &recipe.resources {
+        let state = judge(declared, context, &items);
+        items.push(Item { resource: declared.name.clone(), state });
+    }
+    Ok(Plan {
+        estimate: packages_estimate(recipe, machine, &items),
+        items,
+        reboot: facts.reboot_pending.clone(),
+    })
+}
+
+pub(super) fn check_supported(recipe: &Recipe, facts: &Facts) -> Result<(), PlanError> {
+    let x86 = facts.architecture == "x86_64";
+    if x86 && recipe.supports.iter().any(|release| release.is_of(facts)) {
+        return Ok(());
+    }
+    let found = format!("{} {} on {}", facts.os, facts.version, facts.architecture);
+    Err(PlanError::Unsupported {
+        found,
+        supported: format!("{} on x86_64", describe_releases(&recipe.supports)),
+    })
+}
+
+fn judge(declared: &Declared, context: Context<'_>, before: &[Item]) -> ItemState {
+    if declared.resource.decided_by_others() {
+        let unsettled = declared.after.iter().filter_map(|index| before.get(*index));
+        let unsettled = unsettled.filter(|item| {
+            !item.state.changes().is_empty() || matches!(item.state, ItemState::Undecidable { .. })
+        });
+        let until: Vec<String> = unsettled.map(|item| item.resource.clone()).collect();
+        if !until.is_empty() {
+            return ItemState::Undecidable { until };
+        }
+    }
+    observe(declared, context)
+}
+
+/// How a resource stands by itself.
+pub(super) fn observe(declared: &Declared, context: Context<'_>) -> ItemState {
+    match declared.resource.judge(context) {
+        Err(error) => ItemState::Unreadable { reason: error.to_string() },
+        Ok(judged) => match (judged.impossible, judged.changes) {
+            (Some(reason), changes) => {
+                ItemState::Impossible { reason, accepted: !declared.required, changes }
+            }
+            (None, changes) if changes.is_empty() => ItemState::Satisfied,
+            (None, changes) => ItemState::Drift { changes },
+        },
+    }
+}
+
+fn packages_estimate(recipe: &Recipe, machine: &Machine, items: &[Item]) -> Option<Estimate> {
+    let drifted = recipe.resources.iter().zip(items).filter(|(_, item)| !item.state.changes().is_empty());
+    let packages: Vec<_> = drifted.filter_map(|(declared, _)| declared.resource.as_packages()).collect();
+    if packages.is_empty() || !machine.is_this() {
+        return None;
+    }
+    let names: Vec<&str> = packages.iter().flat_map(|p| p.install.iter().map(String::as_str)).collect();
+    apt::estimate(&names, packages.iter().any(|p| p.recommends))
+}

@@ -1,0 +1,12 @@
+//! Recipes, resources and plans: what a machine must be like, what it is like, and how it gets from the one to the
+//! other. Works on the machine it runs on and knows nothing of how it came there.
+
+mod apt;
+mod engine;
+mod recipe;
+mod resource;
+
+pub use apt::Estimate;
+pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
+pub use recipe::{Bundle, HostInfo, Recipe, Release, describe_releases, sample_facts};
+pub use resource::{Change, KINDS};

@@ -1,0 +1,83 @@
+use std::fs::{self, Metadata, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+
+use toril_document::Table;
+use toril_machine::{FileAttributes, Machine, Probe};
+
+use super::{Change, ResourceError, Wanted};
+
+/// Owner, group and mode of a file or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attributes {
+    pub(super) owner: String,
+    pub(super) group: String,
+    pub(super) mode: u32,
+}
+
+impl Attributes {
+    /// Takes `owner`, `group` and `mode`; root's where nothing is said.
+    pub(super) fn read(table: &mut Table<'_>, mode: u32) -> Attributes {
+        Attributes {
+            owner: table.string("owner").map_or("root".into(), |text| text.value),
+            group: table.string("group").map_or("root".into(), |text| text.value),
+            mode: table.parsed("mode", parse_mode).unwrap_or(mode),
+        }
+    }
+
+    pub(super) fn of(metadata: &Metadata, machine: &Machine) -> Attributes {
+        Attributes {
+            owner: machine.user_name(metadata.uid()),
+            group: machine.group_name(metadata.gid()),
+            mode: metadata.mode() & 0o7777,
+        }
+    }
+
+    pub(super) fn compare(&self, now: &Attributes) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if now.owner != self.owner {
+            changes.push(Change::new("owner", &now.owner, &self.owner));
+        }
+        if now.group != self.group {
+            changes.push(Change::new("group", &now.group, &self.group));
+        }
+        if now.mode != self.mode {
+            changes.push(Change::new("mode", format!("{:04o}", now.mode), format!("{:04o}", self.mode)));
+        }
+        changes
+    }
+
+    /// The numbers behind the names.
+    pub(super) fn resolve(&self, machine: &Machine) -> Result<FileAttributes, ResourceError> {
+        let uid = match machine.user(&self.owner) {
+            Probe::Known(user) => user.uid,
+            Probe::Absent => return Err(ResourceError(format!("there is no user `{}`", self.owner))),
+            Probe::Unreadable(reason) => return Err(ResourceError(reason)),
+        };
+        let gid = match machine.group(&self.group) {
+            Probe::Known(group) => group.gid,
+            Probe::Absent => return Err(ResourceError(format!("there is no group `{}`", self.group))),
+            Probe::Unreadable(reason) => return Err(ResourceError(reason)),
+        };
+        Ok(FileAttributes { uid, gid, mode: self.mode })
+    }
+
+    pub(super) fn apply(&self, path: &str, machine: &Machine) -> Result<(), ResourceError> {
+        let FileAttributes { uid, gid, mode } = self.resolve(machine)?;
+        let place = machine.path(path);
+        lchown(&place, Some(uid), Some(gid))
+            .and_then(|()| fs::set_permissions(&place, Permissions::from_mode(mode)))
+            .map_err(|error| ResourceError(format!("cannot set owner and mode of {path}: {error}")))
+    }
+
+    pub(super) fn follows(&self, path: &str) -> Vec<Wanted> {
+        vec![Wanted::Above(path.into()), Wanted::User(self.owner.clone()), Wanted::Group(self.group.clone())]
+    }
+}
+
+/// Reads `0644`.
+pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777 && text.len() >= 3)
+        .ok_or_else(|| format!("`{text}` is not a mode: write it in octal, such as 0644"))
+}
