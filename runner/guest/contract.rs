@@ -1,0 +1,96 @@
+//! What the guest promises to whoever starts it: its command line, what it prints and how it ends.
+//! One file for both sides: the guest is built with it and the runner reads it.
+
+/// What the header line, the guest's first, begins with; the guest's version follows.
+pub const HEADER: &str = "toril-guest: ";
+
+/// The last line of a guest that came to its end, whatever its cases said.
+pub const END: &str = "toril-guest: end";
+
+/// What a case line begins with. The whole of it is `case NAME: PASSED` or `case NAME: FAILED (REASON)`;
+/// a NAME has no spaces.
+pub const CASE: &str = "case ";
+
+/// What follows the name of a case that passed.
+pub const PASSED: &str = ": PASSED";
+
+/// What follows the name of a case that failed; the reason follows in brackets.
+pub const FAILED: &str = ": FAILED";
+
+/// What the line of a guest that panics begins with; an exception that nothing expected is a panic too.
+pub const PANIC: &str = "panic: ";
+
+/// What every line of the storm of `mode=exception` begins with.
+pub const EXCEPTION: &str = "Exception: ";
+
+/// The real cases, in the order in which they run. `cases=N` runs the first N; beyond the last it starts over
+/// with the names `long-mode-2` and so on.
+pub const CASES: [&str; 5] = ["long-mode", "sse", "page-fault", "msr", "interrupt"];
+
+/// The I/O port of `-device isa-debug-exit,iobase=0xf4,iosize=4`, which the guest ends through. Without the
+/// device it ends in a triple fault.
+pub const EXIT_PORT: u16 = 0xf4;
+
+/// Written to [`EXIT_PORT`] at a clean end; QEMU's exit status is twice the value plus one. A failed case changes nothing about it: the case lines tell.
+pub const EXIT_ENDED: u8 = 0x10;
+
+/// Written to [`EXIT_PORT`] after a panic.
+pub const EXIT_PANICKED: u8 = 0x11;
+
+/// What `mode=` on the guest's command line asks for; `pass` where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Header, every case, [`END`], clean end.
+    Pass,
+    /// The same, but the last case is reported as failed.
+    Fail,
+    /// Header and first case, then the CPU halts for ever.
+    Hang,
+    /// Prints nothing and ends cleanly.
+    Silent,
+    /// Header and first case, then a panic.
+    Panic,
+    /// Header and first case, then a triple fault: a reset, which `-no-reboot` makes an exit with status 0.
+    TripleFault,
+    /// Header, then lines without end as fast as the serial port takes them.
+    Flood,
+    /// Header and first case, then a clean end without [`END`].
+    Incomplete,
+    /// Header and first case, then [`EXCEPTION`] lines without end.
+    Exception,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 9] = [
+        Self::Pass,
+        Self::Fail,
+        Self::Hang,
+        Self::Silent,
+        Self::Panic,
+        Self::TripleFault,
+        Self::Flood,
+        Self::Incomplete,
+        Self::Exception,
+    ];
+
+    /// The mode's name, as written after `mode=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Hang => "hang",
+            Self::Silent => "silent",
+            Self::Panic => "panic",
+            Self::TripleFault => "triple-fault",
+            Self::Flood => "flood",
+            Self::Incomplete => "incomplete",
+            Self::Exception => "exception",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}

@@ -1,0 +1,112 @@
+use std::path::Path;
+
+use crate::accelerator::Accelerator;
+use crate::suite::GuestSettings;
+
+/// How QEMU is started for a guest. The options are those that 5.2, 7.2 and 10 have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct QemuCommand<'g> {
+    pub qemu: &'g str,
+    pub guest: &'g GuestSettings,
+    pub kernel: &'g Path,
+    pub accelerator: Accelerator,
+    pub sandbox: Sandbox,
+}
+
+/// Whether QEMU confines itself; a QEMU built without seccomp cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sandbox {
+    On,
+    Off,
+}
+
+/// What the guest is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channels<'m> {
+    /// The runner: its monitor is the open file of this number, and it waits for the monitor's `cont`.
+    Runner {
+        /// A number, or what stands for it.
+        monitor: &'m str,
+    },
+    /// A terminal.
+    ByHand,
+}
+
+impl QemuCommand<'_> {
+    /// The program and its arguments.
+    pub(crate) fn argv(&self, channels: Channels<'_>) -> Vec<String> {
+        let mut argv: Vec<String> = vec![self.qemu.into()];
+        let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
+        // With ACPI, firmware would run and the virtio devices would not be on the kernel's command line.
+        add(&["-M", "microvm,acpi=off"]);
+        match self.accelerator {
+            Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Tcg => add(&["-accel", "tcg", "-cpu", "max"]),
+        }
+        add(&["-m", &memory(self.guest.memory), "-smp", &self.guest.cpus.to_string()]);
+        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        // vhost-user refuses the legacy kind.
+        add(&["-global", "virtio-mmio.force-legacy=false"]);
+        if self.sandbox == Sandbox::On {
+            add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+        }
+        add(&["-chardev", "stdio,id=serial0,signal=off", "-serial", "chardev:serial0"]);
+        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        if let Channels::Runner { monitor } = channels {
+            add(&["-chardev", &format!("socket,id=monitor0,fd={monitor}")]);
+            add(&["-mon", "chardev=monitor0,mode=control", "-S"]);
+        }
+        add(&["-kernel", &self.kernel.to_string_lossy()]);
+        if !self.guest.append.is_empty() {
+            add(&["-append", &self.guest.append]);
+        }
+        argv.extend(self.guest.qemu_args.iter().cloned());
+        argv
+    }
+}
+
+/// Bytes in the largest unit that needs no fraction.
+fn memory(bytes: u64) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}M", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}K", bytes >> 10),
+        _ => format!("{bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{ExpectedEnd, Kernel};
+
+    #[test]
+    fn by_hand_is_the_same_without_the_runners_channels() {
+        let guest = GuestSettings {
+            kernel: Kernel::Toolkit,
+            memory: 64 << 20,
+            cpus: 2,
+            append: "mode=pass".into(),
+            qemu_args: vec!["-s".into()],
+            ends: ExpectedEnd::ExitStatus(33),
+        };
+        let command = QemuCommand {
+            qemu: "qemu-system-x86_64",
+            guest: &guest,
+            kernel: Path::new("/k"),
+            accelerator: Accelerator::Kvm,
+            sandbox: Sandbox::On,
+        };
+        let ours = command.argv(Channels::Runner { monitor: "7" }).join(" ");
+        let by_hand = command.argv(Channels::ByHand).join(" ");
+        let channels = " -chardev socket,id=monitor0,fd=7 -mon chardev=monitor0,mode=control -S";
+        assert!(ours.contains(channels), "{ours}");
+        assert_eq!(ours.replace(channels, ""), by_hand);
+        assert!(by_hand.contains("-accel kvm -cpu host -m 64M -smp 2"), "{by_hand}");
+        assert!(by_hand.ends_with("-kernel /k -append mode=pass -s"), "{by_hand}");
+    }
+
+    #[test]
+    fn memory_in_the_largest_unit() {
+        assert_eq!([memory(64 << 20), memory(512 << 10), memory(1000)], ["64M", "512K", "1000B"]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Suites, guests, cases, verdicts: the test runner of the machine it runs on.
+//!
+//! A [`Suite`] says what tests there are; [`run`] runs them here and tells what happened as [`Event`]s. A test is a
+//! command or a guest under QEMU; each runs as an unprivileged user in a process namespace of its own that ends with
+//! the test ([`isolate`] is the process that makes it so), and ends in exactly one [`Outcome`].
+
+mod accelerator;
+mod account;
+mod capture;
+mod case;
+mod event;
+mod execute;
+mod guest;
+mod isolation;
+mod observe;
+mod run;
+mod run_directory;
+mod shell;
+mod suite;
+mod supervise;
+pub mod toolkit;
+mod verdict;
+
+pub use accelerator::{Accelerator, AcceleratorPolicy, KvmState, probe_kvm};
+pub use case::{Case, CaseFormat, CaseResult};
+pub use event::{Counts, Event, Summary, TestResult};
+pub use isolation::isolate;
+pub use run::{Options, run};
+pub use suite::{
+    AcceleratorChoice, Action, CaseRules, CommandTest, ExpectedEnd, GuestSettings, Kernel, Pattern, SMOKE,
+    Suite, Test,
+};
+pub use verdict::{Outcome, exit_status};

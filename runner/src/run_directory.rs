@@ -1,0 +1,83 @@
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::account::Account;
+
+const LOCK: &str = ".lock";
+
+/// The folder of one run, locked by it and gone with it. What a killed run left behind is removed by the next.
+#[derive(Debug)]
+pub(crate) struct RunDirectory {
+    folder: TempDir,
+    _lock: File,
+}
+
+/// A run's folder could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make the run's folder in {}: {source}", path.display())]
+pub(crate) struct RunDirectoryError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl RunDirectory {
+    /// Makes a folder in `state`/runs, after removing those whose runs are gone.
+    pub(crate) fn create(state: &Path) -> Result<RunDirectory, RunDirectoryError> {
+        let runs = state.join("runs");
+        let make = || {
+            DirBuilder::new().recursive(true).mode(0o755).create(&runs)?;
+            sweep(&runs)?;
+            let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&runs)?;
+            let lock = File::create(folder.path().join(LOCK))?;
+            lock.lock()?;
+            // Tests pass through it to their own folders and see no others.
+            fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
+            Ok(RunDirectory { folder, _lock: lock })
+        };
+        make().map_err(|source| RunDirectoryError { path: runs.clone(), source })
+    }
+
+    /// Makes a test's private folder, which is removed with its owner.
+    pub(crate) fn for_test(&self, account: &Account) -> io::Result<TempDir> {
+        let folder = tempfile::Builder::new().prefix("test-").tempdir_in(self.folder.path())?;
+        chown(folder.path(), Some(account.uid), Some(account.gid))?;
+        Ok(folder)
+    }
+}
+
+fn sweep(runs: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(runs)? {
+        let path = entry?.path();
+        match File::open(path.join(LOCK)).map(|lock| (lock.try_lock(), lock)) {
+            Ok((Ok(()), _lock)) => fs::remove_dir_all(&path)?,
+            Ok((Err(TryLockError::WouldBlock), _)) => {}
+            Ok((Err(TryLockError::Error(error)), _)) => return Err(error),
+            // Made this moment, and not locked yet; or swept by another run.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_what_runs_is_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let alive = RunDirectory::create(state.path()).unwrap();
+        let left = state.path().join("runs/run-left");
+        fs::create_dir_all(left.join("test-1")).unwrap();
+        fs::write(left.join(LOCK), "").unwrap();
+        let next = RunDirectory::create(state.path()).unwrap();
+        assert!(alive.folder.path().exists() && next.folder.path().exists() && !left.exists());
+        drop((alive, next));
+        assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,144 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{Accelerator, CaseFormat, Pattern};
+
+/// The text of the built-in suite `smoke`.
+pub const SMOKE: &str = include_str!("../../suites/smoke.toml");
+
+/// What is to be tested.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suite {
+    /// What messages and reports call it.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// What its guests may run under.
+    pub accelerator: AcceleratorChoice,
+    /// The user that tests run as.
+    pub run_as: String,
+    /// The variables with the values they had.
+    pub vars: BTreeMap<String, String>,
+    /// The tests, in their order; names are unique.
+    pub tests: Vec<Test>,
+}
+
+/// What a suite says of the accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceleratorChoice {
+    /// KVM where it works, else TCG where that is allowed.
+    Auto,
+    /// This one and no other.
+    Only(Accelerator),
+}
+
+/// One test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Test {
+    /// Its name.
+    pub name: String,
+    /// How long it may take.
+    pub deadline: Duration,
+    /// More output than this many bytes ends it.
+    pub output_limit: u64,
+    /// What is run.
+    pub action: Action,
+    /// What its output must report; nothing where the end alone is judged.
+    pub cases: Option<CaseRules>,
+    /// A line with this is a panic; nothing where no line is.
+    pub panic: Option<Pattern>,
+}
+
+/// What a test runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// A program of the host.
+    Command(CommandTest),
+    /// A guest under QEMU.
+    Guest(GuestSettings),
+}
+
+/// A program to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandTest {
+    /// The program and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// Environment variables besides the standard ones.
+    pub env: Vec<(String, String)>,
+}
+
+/// A guest to boot under QEMU's microvm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestSettings {
+    /// What is booted.
+    pub kernel: Kernel,
+    /// Its memory in bytes.
+    pub memory: u64,
+    /// Its CPUs.
+    pub cpus: u32,
+    /// Its command line.
+    pub append: String,
+    /// More arguments for QEMU, at the end.
+    pub qemu_args: Vec<String>,
+    /// How it ends when all is well.
+    pub ends: ExpectedEnd,
+}
+
+/// A kernel to boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kernel {
+    /// The guest built into this program.
+    Toolkit,
+    /// A file of the host; a relative path starts at [`crate::Options::base`].
+    File(PathBuf),
+}
+
+/// How a guest ends when all is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedEnd {
+    /// QEMU exits with this status of its own accord, such as through isa-debug-exit.
+    ExitStatus(i32),
+    /// The guest resets, or triple-faults on purpose.
+    Reset,
+    /// The guest powers itself off.
+    Shutdown,
+    /// Any end that the guest brings about itself.
+    Any,
+}
+
+/// What a test's output must report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseRules {
+    /// How to find the cases.
+    pub format: CaseFormat,
+    /// The cases that must be there, by name; empty where any will do.
+    pub expected: Vec<String>,
+    /// How many there must be; nothing where at least one will do.
+    pub count: Option<usize>,
+}
+
+impl Suite {
+    /// A suite of one guest whose end alone is judged, for `toril run`.
+    pub fn of_kernel(guest: GuestSettings, run_as: impl Into<String>, deadline: Duration) -> Suite {
+        let name = match &guest.kernel {
+            Kernel::Toolkit => "builtin:toolkit".to_owned(),
+            Kernel::File(path) => path.display().to_string(),
+        };
+        Suite {
+            name: name.clone(),
+            description: "one guest".into(),
+            accelerator: AcceleratorChoice::Auto,
+            run_as: run_as.into(),
+            vars: BTreeMap::new(),
+            tests: vec![Test {
+                name,
+                deadline,
+                output_limit: u64::MAX,
+                action: Action::Guest(guest),
+                cases: None,
+                panic: None,
+            }],
+        }
+    }
+}

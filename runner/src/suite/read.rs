@@ -1,0 +1,408 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toril_document::{Document, Located, Problems, Table, Value, nearest};
+
+use super::template::Template;
+use super::{
+    AcceleratorChoice, Action, CaseRules, CommandTest, ExpectedEnd, GuestSettings, Kernel, Pattern, Suite,
+    Test,
+};
+use crate::{Accelerator, CaseFormat, toolkit};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const OUTPUT_LIMIT: u64 = 16 << 20;
+const MEMORY: u64 = 64 << 20;
+const PANIC: &str = r"^panic: |Kernel panic|panicked at ";
+
+/// What holds for every test unless it says otherwise.
+struct Defaults {
+    template: Template,
+    deadline: Duration,
+    output_limit: u64,
+    formats: Vec<(String, CaseFormat)>,
+}
+
+impl Suite {
+    /// Reads a suite; `name` is its file or `built-in smoke`, `overrides` are variables from the command line. Nothing
+    /// of the machine is looked at.
+    ///
+    /// # Errors
+    /// Every mistake, each with its place.
+    pub fn parse(
+        name: impl Into<String>,
+        text: &str,
+        overrides: &BTreeMap<String, String>,
+    ) -> Result<Suite, Problems> {
+        let name = name.into();
+        Document::read(name.clone(), text, |table| Some(read_suite(table, name, overrides)))
+    }
+}
+
+fn read_suite(table: &mut Table<'_>, name: String, overrides: &BTreeMap<String, String>) -> Suite {
+    let description = table.string("description").map(|text| text.value).unwrap_or_default();
+    let vars = read_vars(table, overrides);
+    let accelerator = table.parsed("accel", parse_accelerator).unwrap_or(AcceleratorChoice::Auto);
+    let run_as = table.string("run-as").map_or_else(|| "toril".into(), |text| text.value);
+    let formats = table.tables("case-format").into_iter().filter_map(read_format).collect();
+    let defaults = Defaults {
+        template: Template::new(vars.clone()),
+        deadline: table.duration("deadline").unwrap_or(DEADLINE),
+        output_limit: table.size("output-limit").unwrap_or(OUTPUT_LIMIT),
+        formats,
+    };
+    let mut tests: Vec<Test> = Vec::new();
+    let whole = table.span();
+    let tables = table.tables("test");
+    if tables.is_empty() {
+        table.note(
+            "S007",
+            whole.start..whole.start,
+            "the suite has no test",
+            Some("write a [[test]]".into()),
+        );
+    }
+    for test in tables {
+        if let Some((name, test)) = read_test(test, &defaults) {
+            if tests.iter().any(|other| other.name == test.name) {
+                table.note("S003", name.span, format!("there are two tests named `{}`", test.name), None);
+            }
+            tests.push(test);
+        }
+    }
+    Suite { name, description, accelerator, run_as, vars, tests }
+}
+
+fn read_vars(table: &mut Table<'_>, overrides: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut vars = BTreeMap::new();
+    let mut place = 0..0;
+    if let Some(mut inner) = table.table("vars") {
+        place = inner.span();
+        for (name, value) in inner.take_all() {
+            match value.value {
+                Value::String(text) => drop(vars.insert(name.value, text)),
+                other => {
+                    let message =
+                        format!("the variable `{}` must be a string, not {}", name.value, other.kind());
+                    inner.note("D004", value.span, message, None);
+                }
+            }
+        }
+    }
+    for (name, value) in overrides {
+        if let Some(known) = vars.get_mut(name) {
+            known.clone_from(value);
+        } else {
+            let help = match nearest(name, vars.keys().map(String::as_str)) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => "declare it with a default under [vars]".into(),
+            };
+            table.note(
+                "S002",
+                place.clone(),
+                format!("--set {name}: the suite has no such variable"),
+                Some(help),
+            );
+        }
+    }
+    vars
+}
+
+fn parse_accelerator(text: &str) -> Result<AcceleratorChoice, String> {
+    match text {
+        "auto" => Ok(AcceleratorChoice::Auto),
+        "kvm" => Ok(AcceleratorChoice::Only(Accelerator::Kvm)),
+        "tcg" => Ok(AcceleratorChoice::Only(Accelerator::Tcg)),
+        _ => Err(format!("`{text}` is no accelerator: write auto, kvm or tcg")),
+    }
+}
+
+fn read_format(mut table: Table<'_>) -> Option<(String, CaseFormat)> {
+    let name = table.required_string("name");
+    let pattern = table.required_string("pattern").and_then(|text| {
+        let pattern = Pattern::parse(&text.value)
+            .map_err(|message| table.note("S005", text.span.clone(), message, None));
+        let pattern = pattern.ok()?;
+        for group in ["name", "result"] {
+            if !pattern.has_group(group) {
+                let message = format!("the pattern has no group `{group}`");
+                table.note("S005", text.span.clone(), message, Some(format!("write (?<{group}>…)")));
+            }
+        }
+        Some(pattern)
+    });
+    let words = |list: Option<Vec<Located<String>>>| list.map(values);
+    let passed = words(table.strings("passed")).unwrap_or_else(|| vec!["PASSED".into()]);
+    let failed = words(table.strings("failed")).unwrap_or_else(|| vec!["FAILED".into()]);
+    table.finish();
+    Some((name?.value, CaseFormat { pattern: pattern?, end: None, passed, failed }))
+}
+
+fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<String>, Test)> {
+    let name = table.required_string("name");
+    if let Some(name) = &name {
+        table.rename(format!("the test `{}`", name.value));
+        if name.value.trim().is_empty() || name.value.chars().any(char::is_control) {
+            table.note("S009", name.span.clone(), "a test's name must be a line of text", None);
+        }
+    }
+    let deadline = table.duration("deadline").unwrap_or(defaults.deadline);
+    let output_limit = table.size("output-limit").unwrap_or(defaults.output_limit);
+    let action = read_action(&mut table, defaults);
+    let toolkit = matches!(&action, Some(Action::Guest(guest)) if guest.kernel == Kernel::Toolkit);
+    let is_guest = matches!(&action, Some(Action::Guest(_)));
+    let cases = read_cases(&mut table, defaults, is_guest, toolkit);
+    let panic = match table.string("panic-pattern") {
+        Some(text) if text.value.is_empty() => None,
+        Some(text) => note_pattern(&table, &text),
+        None if is_guest => Pattern::parse(PANIC).ok(),
+        None => None,
+    };
+    table.finish();
+    let name = name?;
+    let test = Test { name: name.value.clone(), deadline, output_limit, action: action?, cases, panic };
+    Some((name, test))
+}
+
+fn note_pattern(table: &Table<'_>, text: &Located<String>) -> Option<Pattern> {
+    Pattern::parse(&text.value).map_err(|message| table.note("S005", text.span.clone(), message, None)).ok()
+}
+
+fn read_action(table: &mut Table<'_>, defaults: &Defaults) -> Option<Action> {
+    let (command, guest) = (table.has("command"), table.has("guest"));
+    let command_test = command.then(|| read_command(table, defaults)).flatten();
+    let settings = table.table("guest").and_then(|guest| read_guest(guest, defaults));
+    match (command, guest) {
+        (true, false) => command_test.map(Action::Command),
+        (false, true) => settings.map(Action::Guest),
+        (both, _) => {
+            let message =
+                if both { "a test is a command or a guest, not both" } else { "the test does nothing" };
+            // Known here, so that a slip of the pen is put right.
+            let _ = (table.take("command"), table.take("env"));
+            let help = "write command = [...] or [test.guest]".to_owned();
+            table.note("S004", table.span(), message, Some(help));
+            None
+        }
+    }
+}
+
+fn read_command(table: &mut Table<'_>, defaults: &Defaults) -> Option<CommandTest> {
+    let argv = table.required_strings("command");
+    let mut env = Vec::new();
+    if let Some(mut inner) = table.table("env") {
+        for (name, value) in inner.take_all() {
+            match value.value {
+                Value::String(text) => {
+                    let text = Located { value: text, span: value.span };
+                    env.push((name.value, defaults.template.render(&inner, text)));
+                }
+                other => {
+                    let message = format!("`{}` must be a string, not {}", name.value, other.kind());
+                    inner.note("D004", value.span, message, None);
+                }
+            }
+        }
+    }
+    let argv = argv?.into_iter().map(|word| defaults.template.render(table, word)).collect();
+    Some(CommandTest { argv, env })
+}
+
+fn read_guest(mut table: Table<'_>, defaults: &Defaults) -> Option<GuestSettings> {
+    let template = &defaults.template;
+    let kernel = table.required_string("kernel").and_then(|text| {
+        let span = text.span.clone();
+        let name = template.render(&table, text);
+        match name.strip_prefix("builtin:") {
+            None => Some(Kernel::File(PathBuf::from(name))),
+            Some("toolkit") => Some(Kernel::Toolkit),
+            Some(_) => {
+                let help = Some("there is builtin:toolkit".into());
+                table.note("S009", span, format!("`{name}` is not built in"), help);
+                None
+            }
+        }
+    });
+    let memory = table.size("memory").unwrap_or(MEMORY);
+    let cpus = table.integer("cpus", 1..=255).and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
+    let append = table.string("append").map(|text| template.render(&table, text)).unwrap_or_default();
+    let qemu_args = table.strings("qemu-args").unwrap_or_default();
+    let qemu_args = qemu_args.into_iter().map(|word| template.render(&table, word)).collect();
+    let ends = read_end(&mut table, kernel.as_ref());
+    table.finish();
+    Some(GuestSettings { kernel: kernel?, memory, cpus, append, qemu_args, ends: ends? })
+}
+
+fn read_end(table: &mut Table<'_>, kernel: Option<&Kernel>) -> Option<ExpectedEnd> {
+    let place = table.span();
+    let has_status = table.has("exit-status");
+    let status = table.integer("exit-status", 0..=255).and_then(|status| i32::try_from(status).ok());
+    let has_end = table.has("ends");
+    let end = table.parsed("ends", |text| match text {
+        "reset" => Ok(ExpectedEnd::Reset),
+        "shutdown" => Ok(ExpectedEnd::Shutdown),
+        _ => Err(format!("`{text}` is no end: write reset or shutdown, or exit-status = N")),
+    });
+    match (has_status, has_end) {
+        (true, false) => status.map(ExpectedEnd::ExitStatus),
+        (false, true) => end,
+        (true, true) => {
+            table.note("S008", place, "a guest ends in one way: `ends` or `exit-status`, not both", None);
+            None
+        }
+        // Nothing else is wrong with a kernel that could not be read.
+        (false, false) if kernel.is_none_or(|kernel| *kernel == Kernel::Toolkit) => {
+            Some(ExpectedEnd::ExitStatus(toolkit::STATUS_ENDED))
+        }
+        (false, false) => {
+            let help = "write ends = \"reset\" or \"shutdown\", or exit-status = N".to_owned();
+            table.note("S008", place, "it is not said how the guest ends when all is well", Some(help));
+            None
+        }
+    }
+}
+
+fn read_cases(table: &mut Table<'_>, defaults: &Defaults, guest: bool, toolkit: bool) -> Option<CaseRules> {
+    let place = table.span();
+    let named = table.string("cases");
+    let has_expect = table.has("expect");
+    let expected = table.strings("expect").unwrap_or_default();
+    let expected: Vec<_> = expected.into_iter().map(|name| defaults.template.render(table, name)).collect();
+    let has_count = table.has("expect-count");
+    let count = table.integer("expect-count", 1..=1_000_000).and_then(|count| usize::try_from(count).ok());
+    if has_expect && has_count {
+        table.note(
+            "S007",
+            place.clone(),
+            "cases are expected by name or counted: `expect` or `expect-count`",
+            None,
+        );
+    }
+    let format = match &named {
+        Some(name) => read_format_name(table, defaults, name)?,
+        None if toolkit => CaseFormat::toril(),
+        None if guest || has_expect || has_count => {
+            let help = "write cases = \"toril\", or the name of a [[case-format]]".to_owned();
+            table.note("S006", place, "it is not said how the cases are reported", Some(help));
+            return None;
+        }
+        None => return None,
+    };
+    Some(CaseRules { format, expected, count })
+}
+
+fn read_format_name(table: &Table<'_>, defaults: &Defaults, name: &Located<String>) -> Option<CaseFormat> {
+    if name.value == "toril" {
+        return Some(CaseFormat::toril());
+    }
+    if let Some((_, format)) = defaults.formats.iter().find(|(known, _)| *known == name.value) {
+        return Some(format.clone());
+    }
+    let known = defaults.formats.iter().map(|(known, _)| known.as_str()).chain(["toril"]);
+    let help = match nearest(&name.value, known) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => "write \"toril\", or the name of a [[case-format]]".into(),
+    };
+    table.note("S006", name.span.clone(), format!("there is no case format `{}`", name.value), Some(help));
+    None
+}
+
+fn values(list: Vec<Located<String>>) -> Vec<String> {
+    list.into_iter().map(|item| item.value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SMOKE;
+
+    fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn mistakes(text: &str, overrides: &[(&str, &str)]) -> Vec<String> {
+        let problems = Suite::parse("s.toml", text, &set(overrides)).expect_err("mistakes");
+        problems.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_built_in_suite() {
+        let suite = Suite::parse("built-in smoke", SMOKE, &set(&[("mode", "hang")])).unwrap();
+        let Action::Guest(guest) = &suite.tests[0].action else { panic!("no guest") };
+        assert_eq!(guest.append, "mode=hang");
+        assert_eq!(guest.ends, ExpectedEnd::ExitStatus(33));
+        assert!(!suite.tests[0].cases.as_ref().unwrap().expected.is_empty());
+    }
+
+    #[test]
+    fn every_mistake_in_one_go() {
+        let text = r#"
+accel = "xen"
+[vars]
+mode = "pass"
+[[case-format]]
+name = "bad"
+pattern = "(?<name>x"
+[[case-format]]
+name = "half"
+pattern = "(?<name>x)"
+[[test]]
+name = "a"
+command = ["echo", "{{ vars.mdoe }}"]
+[[test]]
+name = "a"
+comand = ["true"]
+[[test]]
+name = "b"
+cases = "torl"
+[test.guest]
+kernel = "k.elf"
+memory = "64 M"
+[[test]]
+name = "a"
+command = ["true"]
+"#;
+        let lines = mistakes(text, &[("nope", "1")]);
+        for expected in [
+            "s.toml:2:9: `xen` is no accelerator",
+            "--set nope: the suite has no such variable",
+            "s.toml:7:11: `(?<name>x` is not a regular expression",
+            "the pattern has no group `result`",
+            "s.toml:13:20: unknown variable `vars.mdoe` [S001] (did you mean `vars.mode`?)",
+            "the test does nothing",
+            "unknown key `comand` in the test `a` [D003] (did you mean `command`?)",
+            "there is no case format `torl` [S006] (did you mean `toril`?)",
+            "`64 M` is not a size",
+            "it is not said how the guest ends",
+            "there are two tests named `a`",
+        ] {
+            assert!(lines.iter().any(|line| line.contains(expected)), "{expected}\n{lines:#?}");
+        }
+        assert_eq!(lines.len(), 11, "{lines:#?}");
+    }
+
+    #[test]
+    fn a_suite_without_tests_is_a_mistake() {
+        assert!(mistakes("description = \"x\"", &[])[0].contains("the suite has no test"));
+    }
+
+    #[test]
+    fn values_are_not_escaped() {
+        let text = "[vars]\na = \"<&>\"\n[[test]]\nname = \"t\"\ncommand = [\"echo\", \"{{ vars.a }}\"]\n";
+        let suite = Suite::parse("s.toml", text, &BTreeMap::new()).unwrap();
+        let Action::Command(command) = &suite.tests[0].action else { panic!("no command") };
+        assert_eq!(command.argv[1], "<&>");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(start in 0..SMOKE.len(), length in 0..40_usize, text in "[ -~\\n]{0,30}") {
+            let end = (start + length).min(SMOKE.len());
+            let changed = format!("{}{text}{}", &SMOKE[..start], &SMOKE[end..]);
+            if let Err(problems) = Suite::parse("p.toml", &changed, &BTreeMap::new()) {
+                proptest::prop_assert!(!problems.0.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Commands as tests: their ends, and that everything they started ends with them, whoever dies first.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::place::{HARNESS, boot, place, processes, shell, soon};
+use toril_runner::{Event, Outcome, exit_status};
+
+#[test]
+fn every_end_has_its_verdict() {
+    let Some(place) = place(false) else { return };
+    for (script, outcome, reason) in [
+        ("exit 0", Outcome::Passed, ""),
+        ("echo out; echo why >&2; exit 3", Outcome::Failed, "exit status 3: why"),
+        ("echo only out; exit 1", Outcome::Failed, "exit status 1: only out"),
+        ("kill -SEGV $$", Outcome::Crashed, "killed by SIGSEGV"),
+        ("kill -KILL $$", Outcome::Crashed, "killed by SIGKILL"),
+        ("exit 134", Outcome::Failed, "exit status 134"),
+        ("toril-no-such-program", Outcome::Error, "exit status 127: a program could not be run"),
+        ("cat /dev/stdin; test $(pwd) = $TMPDIR && touch mine && test $USER = nobody", Outcome::Passed, ""),
+        // Neither the first process of the namespace nor `unshare` can be hit from inside.
+        ("kill -KILL 1; kill -KILL 0", Outcome::Crashed, "killed by SIGKILL"),
+    ] {
+        let result = place.result(&shell(script, ""));
+        assert_eq!(result.outcome, outcome, "{script}: {result:#?}");
+        assert!(result.reason.starts_with(reason), "{script}: {}", result.reason);
+    }
+    let result = place.result("[[test]]\nname = \"t\"\ncommand = [\"toril-no-such-program\"]\n");
+    assert_eq!(result.outcome, Outcome::Error);
+    assert_eq!(result.reason, "cannot run `toril-no-such-program`: no such program on the host");
+}
+
+#[test]
+fn an_unknown_user_is_an_error() {
+    let Some(mut place) = place(false) else { return };
+    place.options.run_as = Some("toril-no-such-user".into());
+    let (summary, _) = place.run(&shell("true", ""));
+    assert_eq!(exit_status(&summary), 5);
+    assert!(summary.results[0].reason.starts_with("there is no user `toril-no-such-user`"));
+}
+
+/// Starts a process that has left its session, its parents and its output behind.
+fn daemon(seconds: &str) -> String {
+    format!("setsid sh -c 'setsid sleep {seconds} </dev/null >/dev/null 2>&1 &' & sleep 0.2")
+}
+
+#[test]
+fn daemons_end_with_the_test() {
+    let Some(place) = place(false) else { return };
+    let result = place.result(&shell(&daemon("3011.5"), ""));
+    assert_eq!(result.outcome, Outcome::Passed, "{result:#?}");
+    assert_eq!(processes("sleep 3011.5"), [""; 0]);
+}
+
+#[test]
+fn one_that_holds_the_output_open_holds_nobody_up() {
+    let Some(place) = place(false) else { return };
+    let start = Instant::now();
+    let result = place.result(&shell("sleep 3012.5 & echo done", ""));
+    assert_eq!(result.outcome, Outcome::Passed);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(processes("sleep 3012.5"), [""; 0]);
+}
+
+#[test]
+fn a_deadline_ends_everything() {
+    let Some(place) = place(false) else { return };
+    let start = Instant::now();
+    let script = format!("trap '' TERM INT HUP; {}; echo here; while :; do sleep 1; done", daemon("3013.5"));
+    let result = place.result(&shell(&script, "").replace("10s", "1500ms"));
+    assert_eq!(result.outcome, Outcome::TimedOut, "{result:#?}");
+    assert!(result.reason.starts_with("no end within 1.5 s; silent since "), "{}", result.reason);
+    assert_eq!(result.last_lines, ["here"]);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(processes("sleep 3013.5"), [""; 0]);
+}
+
+#[test]
+fn a_flood_neither_blocks_nor_fills_memory() {
+    let Some(place) = place(false) else { return };
+    let result = place.result(&shell("exec yes toril", "output-limit = \"64M\""));
+    assert_eq!(result.outcome, Outcome::Crashed, "{}", result.reason);
+    assert_eq!(result.reason, "flood: more than 64 MiB of output");
+    assert_eq!(result.last_lines.len(), 20);
+}
+
+#[test]
+fn megabytes_below_the_limit_pass() {
+    let Some(place) = place(false) else { return };
+    let script = "yes toril | head -c 3000001; echo case a: PASSED";
+    let result = place.result(&shell(script, "output-limit = \"64M\"\ncases = \"toril\"\nexpect = [\"a\"]"));
+    // The line before it has no end, so the case is not at the beginning of one.
+    assert_eq!(result.outcome, Outcome::Incomplete, "{result:#?}");
+    let script = "yes toril | head -n 1000000; echo case a: PASSED";
+    let result = place.result(&shell(script, "output-limit = \"64M\"\ncases = \"toril\"\nexpect = [\"a\"]"));
+    assert_eq!(result.outcome, Outcome::Passed, "{result:#?}");
+}
+
+#[test]
+fn a_runner_that_is_killed_takes_everything_with_it() {
+    let Some(place) = place(true) else { return };
+    let state = place.state.path().display().to_string();
+    let commands = place.state.path().join("commands.toml");
+    fs::write(&commands, shell(&format!("{}; sleep 3014.5", daemon("3014.5")), "")).unwrap();
+    let guest = place.state.path().join("guest.toml");
+    fs::write(&guest, boot("hang", "60s")).unwrap();
+    for (suite, marks) in [(commands, "sleep 3014.5"), (guest, state.as_str())] {
+        let mut runner = Command::new(HARNESS)
+            .args(["run", &suite.display().to_string(), &state, "nobody", "tcg"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(runner.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("test-started")));
+        let running =
+            || processes(marks).iter().any(|line| !line.contains(HARNESS) && !line.contains("sh -c"));
+        assert!(soon(Duration::from_secs(5), running), "it did not start");
+        thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
+        runner.kill().unwrap();
+        runner.wait().unwrap();
+        let gone = soon(Duration::from_secs(3), || processes(marks).is_empty());
+        assert!(gone, "{:?}", processes(marks));
+        println!("{marks}: gone after {:?}", start.elapsed());
+        assert_eq!(fs::read_dir(place.state.path().join("runs")).unwrap().count(), 1, "its folder");
+    }
+    // The next run removes what the killed ones left; `Place` checks that.
+    assert_eq!(place.result(&shell("true", "")).outcome, Outcome::Passed);
+}
+
+#[test]
+fn where_namespaces_are_not_permitted_it_says_so() {
+    let Some(place) = place(false) else { return };
+    let state = place.state.path().join("of-nobody");
+    fs::create_dir(&state).unwrap();
+    std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
+    let suite = place.state.path().join("suite.toml");
+    fs::write(&suite, shell("true", "")).unwrap();
+    // Where nobody may execute it: the build's folder may be closed to others.
+    let harness = place.state.path().join("harness");
+    fs::copy(HARNESS, &harness).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&harness)
+        .args(["run", &suite.display().to_string(), &state.display().to_string(), "nobody", "tcg"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let ended = text.lines().find(|line| line.contains("test-ended")).unwrap();
+    let Event::TestEnded(result) = serde_json::from_str(ended).unwrap() else { panic!("{ended}") };
+    assert_eq!(result.outcome, Outcome::Error);
+    assert!(
+        result.reason.starts_with("its process namespace could not be made: unshare: "),
+        "{}",
+        result.reason
+    );
+}

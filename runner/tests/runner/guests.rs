@@ -1,0 +1,224 @@
+//! Real guests under QEMU: each ending has its verdict, and nothing is left.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::place::{boot, place, processes};
+use toril_runner::{
+    Accelerator, AcceleratorPolicy, CaseResult, Event, ExpectedEnd, GuestSettings, Kernel, KvmState, Outcome,
+    SMOKE, Suite, exit_status, probe_kvm,
+};
+
+#[test]
+fn the_built_in_suite_passes() {
+    let Some(place) = place(true) else { return };
+    if !std::path::Path::new("/usr/bin/socat").exists() {
+        println!("skipped: there is no socat here, which the suite proves");
+        return;
+    }
+    let start = Instant::now();
+    let (summary, events) = place.run(SMOKE);
+    for result in &summary.results {
+        assert_eq!(result.outcome, Outcome::Passed, "{result:#?}");
+    }
+    assert_eq!(
+        (exit_status(&summary), summary.stopped, summary.accelerator),
+        (0, false, Some(Accelerator::Tcg))
+    );
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        matches!(&events[0], Event::RunStarted { run_as, tests, .. } if run_as == "nobody" && tests.len() == 3)
+    );
+    assert!(matches!(events.last(), Some(Event::RunEnded(counts)) if counts.passed == 3));
+    let text = serde_json::to_string(&events).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Event>>(&text).unwrap(), events);
+}
+
+#[test]
+fn every_mode_has_its_verdict() {
+    let Some(place) = place(true) else { return };
+    for (mode, deadline, outcome, reason) in [
+        ("fail", "10s", Outcome::Failed, "case interrupt: mode=fail asked for it"),
+        ("hang", "1s", Outcome::TimedOut, "no end within 1 s; silent since "),
+        ("silent", "10s", Outcome::Incomplete, "it ended without reporting any case"),
+        ("panic", "10s", Outcome::Crashed, "panic: mode=panic asked for it"),
+        ("triple-fault", "10s", Outcome::Crashed, "the guest reset: a triple fault"),
+        ("flood", "60s", Outcome::Crashed, "flood: more than 1 MiB of output"),
+        (
+            "incomplete",
+            "10s",
+            Outcome::Incomplete,
+            "4 of 5 cases are missing: sse, page-fault, msr, interrupt",
+        ),
+        ("exception", "60s", Outcome::Crashed, "exception storm: "),
+    ] {
+        let (summary, _) = place.run(&boot(mode, deadline));
+        let result = &summary.results[0];
+        assert_eq!(result.outcome, outcome, "{mode}: {result:#?}");
+        assert!(result.reason.starts_with(reason), "{mode}: {}", result.reason);
+        assert_eq!(result.last_lines.is_empty(), mode == "silent", "{mode}");
+        assert_eq!(exit_status(&summary), 4, "{mode}");
+        assert_eq!(processes(&place.state.path().display().to_string()), [""; 0], "{mode}");
+    }
+}
+
+#[test]
+fn what_never_ran_is_an_error() {
+    let Some(place) = place(true) else { return };
+    let kernel = |path: &str| boot("pass", "10s").replace("builtin:toolkit", path);
+    let result = place.result(&kernel("/nonexistent/kernel.elf"));
+    assert_eq!(result.outcome, Outcome::Error, "{result:#?}");
+    assert!(
+        result.reason.starts_with("cannot read the kernel /nonexistent/kernel.elf: "),
+        "{}",
+        result.reason
+    );
+
+    let result = place.result(&kernel("/etc/os-release"));
+    assert_eq!(result.outcome, Outcome::Error, "{result:#?}");
+    assert!(
+        result.reason.starts_with("QEMU exited with status 1 before the guest ran: "),
+        "{}",
+        result.reason
+    );
+
+    let mut place = place;
+    place.options.qemu = "qemu-of-toril-that-is-not-there".into();
+    let (summary, _) = place.run(&boot("pass", "10s"));
+    assert_eq!(summary.results[0].outcome, Outcome::Error);
+    assert!(summary.results[0].reason.contains("no such program"), "{}", summary.results[0].reason);
+    assert_eq!(exit_status(&summary), 5);
+}
+
+/// A program that stands in for QEMU, in a folder that anybody may pass.
+fn stand_in(place: &mut crate::place::Place, script: &str) {
+    let path = place.state.path().join("qemu");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    place.options.qemu = path.display().to_string();
+}
+
+#[test]
+fn a_qemu_that_aborts_is_seen_as_such() {
+    let Some(mut place) = place(true) else { return };
+    stand_in(&mut place, "echo 'error: failed to set MSR 0x10a to 0x69' >&2; kill -ABRT $$");
+    let result = place.result(&boot("pass", "10s"));
+    assert_eq!(result.outcome, Outcome::Crashed, "{result:#?}");
+    assert_eq!(result.reason, "QEMU was killed by SIGABRT: error: failed to set MSR 0x10a to 0x69");
+}
+
+#[test]
+fn a_qemu_that_stays_alive_after_an_internal_error_is_ended() {
+    let Some(mut place) = place(true) else { return };
+    stand_in(
+        &mut place,
+        "echo 'KVM internal error. Suberror: 1' >&2; echo 'emulation failure' >&2; sleep 300",
+    );
+    let start = Instant::now();
+    let result = place.result(&boot("pass", "10s"));
+    assert_eq!(result.outcome, Outcome::Crashed, "{result:#?}");
+    assert_eq!(result.reason, "QEMU said: KVM internal error. Suberror: 1");
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_qemu_without_seccomp_will_do() {
+    let Some(mut place) = place(true) else { return };
+    stand_in(
+        &mut place,
+        "case \"$*\" in *-sandbox*) echo 'qemu: -sandbox on: seccomp support is disabled' >&2; exit 1 ;; esac
+         exec qemu-system-x86_64 \"$@\"",
+    );
+    let result = place.result(&boot("pass", "10s"));
+    assert_eq!(result.outcome, Outcome::Passed, "{result:#?}");
+    assert!(!result.qemu.iter().any(|word| word == "-sandbox"));
+}
+
+#[test]
+fn what_reproduces_a_failure_can_be_pasted() {
+    let Some(mut place) = place(true) else { return };
+    place.options.run_as = Some("root".into());
+    let result = place.result(&boot("fail", "10s"));
+    let line = result.reproduce.unwrap();
+    let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert_eq!(output.status.code(), Some(33), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("case interrupt: FAILED (mode=fail asked for it)"), "{text}");
+}
+
+#[test]
+fn a_stop_ends_the_guest_and_skips_the_rest() {
+    let Some(place) = place(true) else { return };
+    let suite = format!("{}\n[[test]]\nname = \"next\"\ncommand = [\"true\"]\n", boot("hang", "60s"));
+    let stop = AtomicBool::new(false);
+    let start = Instant::now();
+    let (summary, _) = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(500));
+            stop.store(true, Ordering::Relaxed);
+        });
+        place.run_until(&suite, &stop)
+    });
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let reasons: Vec<_> =
+        summary.results.iter().map(|result| (result.outcome, &result.reason[..7])).collect();
+    assert_eq!(reasons, [(Outcome::Skipped, "stopped"), (Outcome::Skipped, "the run")]);
+    assert!(summary.stopped && exit_status(&summary) == 1);
+    assert_eq!(processes(&place.state.path().display().to_string()), [""; 0]);
+}
+
+#[test]
+fn without_an_accelerator_guests_are_skipped_with_the_reason() {
+    let Some(mut place) = place(true) else { return };
+    place.options.accelerator = AcceleratorPolicy { requested: None, tcg_allowed: false };
+    let state = probe_kvm(&place.options, "nobody", &AtomicBool::new(false));
+    println!("as nobody: {state}");
+    let (summary, _) = place.run(&boot("pass", "10s"));
+    let result = &summary.results[0];
+    if state == KvmState::Usable {
+        assert_eq!((result.outcome, result.accelerator), (Outcome::Passed, Some(Accelerator::Kvm)));
+    } else {
+        assert_eq!(result.outcome, Outcome::Skipped);
+        assert!(result.reason.contains("TCG is allowed here only by --accel tcg"), "{}", result.reason);
+        assert_eq!(exit_status(&summary), 5);
+    }
+}
+
+#[test]
+fn one_kernel_with_its_output_live() {
+    let Some(mut place) = place(true) else { return };
+    place.options.live = true;
+    let guest = GuestSettings {
+        kernel: Kernel::Toolkit,
+        memory: 64 << 20,
+        cpus: 1,
+        append: "mode=fail".into(),
+        qemu_args: Vec::new(),
+        ends: ExpectedEnd::Any,
+    };
+    let suite = Suite::of_kernel(guest, "nobody", Duration::from_secs(10));
+    let (summary, events) = place.run_suite(&suite, &AtomicBool::new(false));
+    assert_eq!(summary.results[0].reason, "ended with exit status 33");
+    let pieces = events.iter().filter_map(|event| match event {
+        Event::Output { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    assert!(pieces.collect::<String>().ends_with("toril-guest: end\n"));
+}
+
+#[test]
+fn cases_are_told_as_they_come_and_filters_choose() {
+    let Some(mut place) = place(true) else { return };
+    place.options.filter = vec!["oo".into()];
+    let (summary, events) = place.run(SMOKE);
+    assert_eq!(summary.results.len(), 1);
+    let told = events.iter().filter(|event| matches!(event, Event::Case { .. })).count();
+    assert_eq!(told, 5);
+    assert!(summary.results[0].cases.iter().all(|case| case.result == CaseResult::Passed));
+    place.options.filter = vec!["nothing has this name".into()];
+    assert_eq!(exit_status(&place.run(SMOKE).0), 5);
+}

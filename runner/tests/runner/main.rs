@@ -1,0 +1,10 @@
+//! The runner with real processes and real guests: what needs no root and no QEMU is tested beside the code.
+
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod guests;
+#[cfg(test)]
+mod overhead;
+#[cfg(test)]
+mod place;

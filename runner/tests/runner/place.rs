@@ -1,0 +1,105 @@
+//! What the tests of the runner share.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use toril_runner::{Accelerator, AcceleratorPolicy, Event, Options, SMOKE, Suite, Summary, TestResult, run};
+
+pub const HARNESS: &str = env!("CARGO_BIN_EXE_toril-runner-harness");
+
+/// A place for a run, and what it is run with: TCG, as nobody.
+pub struct Place {
+    pub state: tempfile::TempDir,
+    pub options: Options,
+}
+
+/// What the tests need of the machine; prints why where it is not there.
+pub fn place(needs_qemu: bool) -> Option<Place> {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if !is_root {
+        println!("skipped: the runner makes process namespaces and users, for which it must be root");
+        return None;
+    }
+    if needs_qemu && !Path::new("/usr/bin/qemu-system-x86_64").exists() {
+        println!("skipped: there is no qemu-system-x86_64 here");
+        return None;
+    }
+    let state = tempfile::Builder::new().prefix("toril-test-").tempdir().unwrap();
+    fs::set_permissions(state.path(), Permissions::from_mode(0o755)).unwrap();
+    let options = Options {
+        accelerator: AcceleratorPolicy { requested: Some(Accelerator::Tcg), tcg_allowed: true },
+        run_as: Some("nobody".into()),
+        state: state.path().to_owned(),
+        isolate: vec![HARNESS.into(), "isolate".into()],
+        ..Options::default()
+    };
+    Some(Place { state, options })
+}
+
+impl Place {
+    pub fn run(&self, suite: &str) -> (Summary, Vec<Event>) {
+        self.run_until(suite, &AtomicBool::new(false))
+    }
+
+    pub fn run_until(&self, suite: &str, stop: &AtomicBool) -> (Summary, Vec<Event>) {
+        let suite =
+            Suite::parse("test.toml", suite, &BTreeMap::new()).unwrap_or_else(|error| panic!("{error}"));
+        self.run_suite(&suite, stop)
+    }
+
+    pub fn run_suite(&self, suite: &Suite, stop: &AtomicBool) -> (Summary, Vec<Event>) {
+        let mut events = Vec::new();
+        let summary = run(suite, &self.options, &mut |event| events.push(event), stop);
+        let left = fs::read_dir(self.state.path().join("runs")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "the run's folder is still there");
+        (summary, events)
+    }
+
+    /// The one test of a suite.
+    pub fn result(&self, suite: &str) -> TestResult {
+        let (summary, _) = self.run(suite);
+        assert_eq!(summary.results.len(), 1);
+        summary.results.into_iter().next().unwrap()
+    }
+}
+
+/// The guest of the built-in suite in one of its modes, with a deadline.
+pub fn boot(mode: &str, deadline: &str) -> String {
+    let only = SMOKE.split("\n# A push must not be root").next().unwrap();
+    only.replace("mode = \"pass\"", &format!("mode = \"{mode}\""))
+        .replace("deadline = \"10s\"", &format!("deadline = \"{deadline}\""))
+}
+
+/// A suite of one shell command.
+pub fn shell(script: &str, more: &str) -> String {
+    format!(
+        "[[test]]\nname = \"t\"\ndeadline = \"10s\"\n{more}\ncommand = [\"sh\", \"-c\", '''{script}''']\n"
+    )
+}
+
+/// The processes with this text in their command lines, zombies not counted.
+pub fn processes(text: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(text))
+        .collect()
+}
+
+/// Whether it becomes true soon.
+pub fn soon(within: Duration, mut check: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + within;
+    while Instant::now() < until {
+        if check() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    check()
+}
