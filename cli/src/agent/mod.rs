@@ -1,0 +1,12 @@
+//! What runs on the host: the front, which talks to the client, and the worker, which does what takes long and
+//! outlives the connection.
+
+mod front;
+mod journal;
+mod protocol;
+mod run_directory;
+mod worker;
+
+pub(crate) use front::front;
+pub(crate) use protocol::{Ended, Entry, Job, Order, Report, Request, RunEvent};
+pub(crate) use worker::{KernelTest, TestJob, Tests, worker};

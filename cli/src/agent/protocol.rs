@@ -1,0 +1,106 @@
+use serde::{Deserialize, Serialize};
+use toril_machine::{Facts, LockHolder};
+use toril_provisioner::{Bundle, Counts, HostInfo, Plan};
+use toril_runner::Event as TestEvent;
+
+/// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
+/// [`Report::Refused`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// What the machine is.
+    Facts,
+    /// What it lacks of a recipe. Reads only, needs no lock.
+    Plan { bundle: Bundle, host: HostInfo },
+    /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow.
+    Start { order: Order, kernel: Option<u64> },
+    /// Follow a run that was begun earlier (the newest, if none is named), from this entry on.
+    Attach { run: Option<String>, from: u64 },
+    /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.
+    Stop { run: String },
+}
+
+/// A run: jobs to be done one after the other while nobody else may change or measure the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// Who asks, such as `ci@builder`.
+    pub(crate) who: String,
+    /// How many seconds to wait for another run to end.
+    pub(crate) wait: u64,
+    pub(crate) jobs: Vec<Job>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Job {
+    Apply { bundle: Bundle, host: HostInfo },
+    Test(crate::agent::worker::TestJob),
+}
+
+/// What the agent says to the client.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Facts(Box<Facts>),
+    Plan(Plan),
+    /// A run is being followed; its name.
+    Following {
+        run: String,
+    },
+    /// An entry of its journal.
+    Entry(Entry),
+    /// The request is answered.
+    Done,
+    /// The request cannot be answered; why, and what to do.
+    Refused {
+        reason: String,
+    },
+}
+
+/// One entry of a run's journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// From 0, without gaps.
+    pub(crate) number: u64,
+    pub(crate) event: RunEvent,
+}
+
+/// What happens in a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum RunEvent {
+    /// The worker is there.
+    Began {
+        pid: u32,
+    },
+    /// Another run holds the host.
+    Waiting {
+        holder: Option<LockHolder>,
+    },
+    Provision {
+        event: toril_provisioner::Event,
+    },
+    Test {
+        event: TestEvent,
+    },
+    /// A job could not be done; the jobs after it are not begun.
+    Failed {
+        error: String,
+    },
+    /// The last entry.
+    Ended {
+        ended: Ended,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// How the recipe's resources ended, if one was applied.
+    pub(crate) applied: Option<Counts>,
+    /// Whether the machine is as the recipe says, if one was applied.
+    pub(crate) converged: Option<bool>,
+    /// How the tests ended, if some were run.
+    pub(crate) tested: Option<toril_runner::Summary>,
+    /// Whether something kept a job from being done.
+    pub(crate) failed: bool,
+    /// Whether the run was stopped before its end.
+    pub(crate) stopped: bool,
+}

@@ -1,0 +1,198 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use toril_machine::{HostLock, LockError, LockHolder, Machine};
+use toril_provisioner::{Bundle, HostInfo};
+use toril_runner::{AcceleratorPolicy, ExpectedEnd, GuestSettings, Kernel, Suite};
+
+use super::front::read_recipe;
+use super::journal::JournalWriter;
+use super::run_directory::RunDirectory;
+use super::{Ended, Job, Order, RunEvent};
+
+/// The lock of which a host has one. /run is empty after a boot.
+const LOCK: &str = "/run/toril/lock";
+
+/// Tests to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TestJob {
+    /// Where the suite came from, as messages name it.
+    pub(crate) suite: String,
+    pub(crate) tests: Tests,
+    pub(crate) policy: AcceleratorPolicy,
+    /// Only tests whose names contain one of these; all of them where there is none.
+    pub(crate) filter: Vec<String>,
+    /// Whether the guests' output is wanted as it comes.
+    pub(crate) live: bool,
+}
+
+/// What the tests are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Tests {
+    /// A suite's text and the variables set by the caller.
+    Suite { text: String, vars: BTreeMap<String, String> },
+    /// One guest, whose kernel came with the order.
+    Kernel(KernelTest),
+}
+
+/// A guest that is a test by itself: it has no cases, and any end it brings about is a good one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KernelTest {
+    /// Its command line.
+    pub(crate) append: String,
+    /// Its memory in bytes.
+    pub(crate) memory: u64,
+    pub(crate) cpus: u32,
+    pub(crate) deadline: Duration,
+}
+
+impl KernelTest {
+    fn suite(&self, kernel: PathBuf) -> Suite {
+        let guest = GuestSettings {
+            kernel: Kernel::File(kernel),
+            memory: self.memory,
+            cpus: self.cpus,
+            append: self.append.clone(),
+            qemu_args: Vec::new(),
+            ends: ExpectedEnd::Any,
+        };
+        Suite::of_kernel(guest, "toril", self.deadline)
+    }
+}
+
+/// Does what a run's order says and writes its journal. Nobody waits for it: whatever happens is in the journal.
+pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
+    let run = RunDirectory::at(directory);
+    let _alive = run.hold_alive()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGTERM, Arc::clone(&stop))?;
+    for ignored in [SIGINT, SIGHUP] {
+        signal_hook::flag::register(ignored, Arc::new(AtomicBool::new(false)))?;
+    }
+    let order: Order = serde_json::from_slice(&fs::read(run.order())?)?;
+    let mut worker = Worker { journal: JournalWriter::create(&run.journal())?, broken: None, stop };
+    worker.write(RunEvent::Began { pid: std::process::id() });
+    let mut ended = Ended::default();
+    match worker.lock(&order) {
+        Err(error) => {
+            ended.failed = true;
+            worker.write(RunEvent::Failed { error });
+        }
+        Ok(None) => ended.stopped = true,
+        Ok(Some(_lock)) => {
+            for job in &order.jobs {
+                if let Err(error) = worker.job(job, &run, &mut ended) {
+                    ended.failed = true;
+                    worker.write(RunEvent::Failed { error });
+                }
+                ended.stopped |= worker.stop.load(Ordering::Relaxed);
+                if ended.failed || ended.stopped || ended.converged == Some(false) {
+                    break;
+                }
+            }
+        }
+    }
+    worker.write(RunEvent::Ended { ended });
+    // A kernel can be large and is of no use any more.
+    drop(fs::remove_file(run.kernel()));
+    worker.broken.map_or(Ok(()), Err)
+}
+
+struct Worker {
+    journal: JournalWriter,
+    /// The first failure to write the journal: the run goes on, so that the host is not left half-way.
+    broken: Option<io::Error>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn write(&mut self, event: RunEvent) {
+        if let Err(error) = self.journal.write(event) {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    /// Takes the host, waiting as long as the order says. `None`: the run was stopped while it waited.
+    fn lock(&mut self, order: &Order) -> Result<Option<HostLock>, String> {
+        let what = order.jobs.iter().map(|job| match job {
+            Job::Apply { bundle, .. } => format!("apply {}", bundle.origin),
+            Job::Test(job) => format!("test {}", job.suite),
+        });
+        let holder = LockHolder {
+            who: order.who.clone(),
+            what: what.collect::<Vec<_>>().join(", "),
+            since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            pid: std::process::id(),
+        };
+        let until = Instant::now() + Duration::from_secs(order.wait);
+        let mut told = None;
+        loop {
+            let error = match HostLock::try_acquire(Path::new(LOCK), &holder) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(error @ LockError::Io { .. }) => return Err(error.to_string()),
+                Err(error) => error,
+            };
+            if Instant::now() >= until {
+                return Err(format!("{error}; try again later, or wait for it with --wait 10m"));
+            }
+            let holder = match error {
+                LockError::Held(holder) => Some(holder),
+                _ => None,
+            };
+            if told.as_ref() != Some(&holder) {
+                self.write(RunEvent::Waiting { holder: holder.clone() });
+                told = Some(holder);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn job(&mut self, job: &Job, run: &RunDirectory, ended: &mut Ended) -> Result<(), String> {
+        match job {
+            Job::Apply { bundle, host } => self.apply(bundle, host, ended),
+            Job::Test(job) => self.test(job, run, ended),
+        }
+    }
+
+    fn apply(&mut self, bundle: &Bundle, host: &HostInfo, ended: &mut Ended) -> Result<(), String> {
+        let (recipe, facts) = read_recipe(bundle, host)?;
+        let stop = Arc::clone(&self.stop);
+        let mut sink = |event| self.write(RunEvent::Provision { event });
+        let applied = toril_provisioner::apply(&recipe, &Machine::this(), &facts, &mut sink, &stop)
+            .map_err(|error| error.to_string())?;
+        ended.applied = Some(applied.counts);
+        ended.converged = Some(applied.converged());
+        Ok(())
+    }
+
+    fn test(&mut self, job: &TestJob, run: &RunDirectory, ended: &mut Ended) -> Result<(), String> {
+        let suite = match &job.tests {
+            Tests::Suite { text, vars } => {
+                Suite::parse(&job.suite, text, vars).map_err(|problems| problems.to_string())?
+            }
+            Tests::Kernel(kernel) => kernel.suite(run.kernel()),
+        };
+        let stop = Arc::clone(&self.stop);
+        let options = toril_runner::Options {
+            accelerator: job.policy,
+            filter: job.filter.clone(),
+            live: job.live,
+            base: run.path().to_owned(),
+            ..toril_runner::Options::default()
+        };
+        let mut sink = |event| self.write(RunEvent::Test { event });
+        ended.tested = Some(toril_runner::run(&suite, &options, &mut sink, &stop));
+        Ok(())
+    }
+}

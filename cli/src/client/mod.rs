@@ -1,0 +1,7 @@
+//! The client's side: a host that was reached and whose agent answers.
+
+mod error;
+mod host;
+
+pub(crate) use error::{ClientError, chain};
+pub(crate) use host::{Client, Way};

@@ -1,0 +1,40 @@
+//! The same work on many hosts at once.
+
+use std::future::Future;
+use std::io;
+
+use tokio::task::LocalSet;
+
+use super::UsageError;
+use crate::interrupt::Interrupts;
+use crate::view::{Shown, View};
+
+/// Runs `work` on a runtime of its own, with interrupts being heard.
+pub(super) fn block_on<T>(view: &View, work: impl AsyncFnOnce(Interrupts) -> T) -> Result<T, UsageError> {
+    let failed = |error: io::Error| UsageError::Other(format!("cannot start: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let view = view.clone();
+    LocalSet::new().block_on(&runtime, async move {
+        let tell = move || {
+            let text = "stopping at the next safe point; press Ctrl-C again to leave at once";
+            view.show(None, &Shown::Note { text });
+        };
+        let interrupts = Interrupts::listen(tell).map_err(failed)?;
+        Ok(work(interrupts).await)
+    })
+}
+
+/// Does all of these at once and returns what came of them, in their order.
+pub(super) async fn all<T: 'static>(
+    work: impl IntoIterator<Item = impl Future<Output = T> + 'static>,
+) -> Vec<T> {
+    let tasks: Vec<_> = work.into_iter().map(tokio::task::spawn_local).collect();
+    let mut results = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        // A task ends without a result only by a panic, which aborts the program.
+        if let Ok(result) = task.await {
+            results.push(result);
+        }
+    }
+    results
+}

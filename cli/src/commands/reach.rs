@@ -1,0 +1,83 @@
+//! From a host's name to a client whose agent answers.
+
+use std::io::IsTerminal;
+
+use toril_inventory::{Host, Reach, Target};
+use toril_provisioner::HostInfo;
+use toril_transport::{AgentImage, Delivery, Password, Sudo};
+
+use super::{UsageError, sandbox};
+use crate::arguments;
+use crate::client::{Client, ClientError, Way};
+use crate::view::{Shown, View};
+
+/// How the arguments say that hosts are to be reached; asks for the password where they say so.
+pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
+    let sudo = match arguments.ask_sudo_password {
+        false => Sudo::WithoutPassword,
+        true => {
+            let password = rpassword::prompt_password("password for sudo on the hosts: ")
+                .map_err(|error| UsageError::Other(format!("cannot ask for the password: {error}")))?;
+            Sudo::Password(Password::new(password))
+        }
+    };
+    let image =
+        AgentImage::of_this_program().map_err(|error| UsageError::Other(crate::client::chain(&error)))?;
+    let options = toril_transport::Options {
+        interactive: std::io::stdin().is_terminal(),
+        connect_timeout: arguments.connect_timeout,
+        ssh_options: arguments.ssh_options.clone(),
+    };
+    Ok(Way { image, sudo, options })
+}
+
+/// The host that a target is. A sandbox must be up, or `make` be set: then it is made.
+pub(super) fn host(name: &str, target: &Target, make: bool, view: &View) -> Result<Host, String> {
+    match target {
+        Target::Host(host) => Ok(host.clone()),
+        Target::Sandbox(sandbox) => {
+            let mut host = sandbox::host(sandbox, make, view)?;
+            name.clone_into(&mut host.name);
+            Ok(host)
+        }
+    }
+}
+
+/// Connects, and tells of it.
+pub(super) async fn connect(host: &Host, way: &Way, view: &View) -> Result<Client, ClientError> {
+    view.show(Some(&host.name), &Shown::Step { text: "connecting" });
+    let client = Client::connect(host, way).await?;
+    let connection = client.connection();
+    let uploaded = match client.delivery() {
+        Delivery::Uploaded { bytes, .. } => Some(*bytes),
+        _ => None,
+    };
+    let shown = Shown::Connected {
+        transport: connection.transport,
+        key_exchange: connection.key_exchange.as_deref(),
+        host_key: connection.host_key.as_deref(),
+        uploaded,
+    };
+    view.show(Some(&host.name), &shown);
+    Ok(client)
+}
+
+/// What a recipe's templates may know of a host.
+pub(super) fn info(host: &Host) -> HostInfo {
+    let user = match &host.reach {
+        Reach::Local => None,
+        Reach::Ssh(ssh) => ssh.user.clone(),
+    };
+    HostInfo { name: host.name.clone(), user: user.unwrap_or_else(login) }
+}
+
+/// Who this program's user is, as far as the environment tells.
+fn login() -> String {
+    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "root".into())
+}
+
+/// Whom others are told of who find the host in use, such as `ci@builder`.
+pub(super) fn who() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}@{}", login(), host.trim())
+}

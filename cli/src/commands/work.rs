@@ -1,0 +1,282 @@
+//! `up`, `apply`, `check`, `test` and `facts`: the same way to a host, and then more or less of the work.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::rc::Rc;
+use std::time::Instant;
+
+use toril_inventory::{Host, Target};
+use toril_provisioner::Bundle;
+use toril_runner::{Accelerator, AcceleratorPolicy};
+
+use super::choices::{self, ChosenSuite};
+use super::hosts::{all, block_on};
+use super::{UsageError, finish, reach};
+use crate::agent::{Ended, Job, Order, TestJob, Tests};
+use crate::arguments::{self, Accel, AcceleratorArgument, Running};
+use crate::client::{Client, ClientError, Way, chain};
+use crate::exit::Status;
+use crate::interrupt::Interrupts;
+use crate::view::{Choice, HostOutcome, Shown, View};
+
+/// What is to be done on every host.
+#[derive(Default)]
+struct Task {
+    /// Whether sandboxes are made where they are not there.
+    make: bool,
+    facts: bool,
+    recipe: Option<(Choice, Bundle)>,
+    /// Whether the recipe is carried out, or only compared.
+    change: bool,
+    /// Whether hosts are changed without asking.
+    yes: bool,
+    suite: Option<ChosenSuite>,
+    filter: Vec<String>,
+    accelerator: Option<Accelerator>,
+    /// Seconds to wait for another run to end.
+    wait: u64,
+}
+
+/// `toril up`.
+pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
+    let task = Task {
+        make: true,
+        recipe: Some(choices::recipe(&arguments.recipe)?),
+        change: true,
+        yes: arguments.yes,
+        ..testing(&arguments.suite, &arguments.running)?
+    };
+    work(&arguments.hosts, task)
+}
+
+/// `toril apply`.
+pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> {
+    let task = Task {
+        recipe: Some(choices::recipe(&arguments.recipe)?),
+        change: !arguments.dry_run,
+        yes: arguments.yes,
+        wait: arguments.running.wait.as_secs(),
+        ..Task::default()
+    };
+    work(&arguments.hosts, task)
+}
+
+/// `toril check`.
+pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> {
+    work(&arguments.hosts, Task { recipe: Some(choices::recipe(&arguments.recipe)?), ..Task::default() })
+}
+
+/// `toril test`.
+pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
+    work(&arguments.hosts, testing(&arguments.suite, &arguments.running)?)
+}
+
+/// `toril facts`.
+pub(super) fn facts(arguments: &arguments::Facts) -> Result<Status, UsageError> {
+    work(&arguments.hosts, Task { facts: true, ..Task::default() })
+}
+
+fn testing(suite: &arguments::SuiteChoice, running: &Running) -> Result<Task, UsageError> {
+    Ok(Task {
+        suite: Some(choices::suite(suite)?),
+        filter: suite.filter.clone(),
+        accelerator: accelerator(suite.accelerator),
+        wait: running.wait.as_secs(),
+        ..Task::default()
+    })
+}
+
+pub(super) fn accelerator(argument: AcceleratorArgument) -> Option<Accelerator> {
+    argument.accel.map(|accel| match accel {
+        Accel::Kvm => Accelerator::Kvm,
+        Accel::Tcg => Accelerator::Tcg,
+    })
+}
+
+/// TCG is for sandboxes; on another host somebody has to ask for it.
+pub(super) fn policy(requested: Option<Accelerator>, host: &Host) -> AcceleratorPolicy {
+    AcceleratorPolicy { requested, tcg_allowed: host.sandbox || requested == Some(Accelerator::Tcg) }
+}
+
+/// A host on its way through the task.
+struct Visit {
+    outcome: HostOutcome,
+    start: Instant,
+    client: Option<(Host, Client)>,
+    /// What is to be done once everybody has agreed.
+    jobs: Vec<Job>,
+    /// Whether the plan changes the host.
+    changes: bool,
+}
+
+impl Visit {
+    fn fail(&mut self, view: &View, doing: &str, error: &str, status: Status) {
+        view.show(Some(&self.outcome.host), &Shown::Problem { doing, error });
+        self.outcome.problem = Some(format!("{doing} failed"));
+        self.outcome.statuses.push(status);
+        self.jobs.clear();
+    }
+}
+
+fn work(hosts: &arguments::Hosts, task: Task) -> Result<Status, UsageError> {
+    let targets = choices::targets(&hosts.hosts, &hosts.way)?;
+    let view = View::new(&hosts.way.output);
+    let may_ask = io::stdin().is_terminal() && view.is_for_people();
+    let asks = |target: &Target| matches!(target, Target::Host(_));
+    if task.change && !task.yes && !may_ask && targets.iter().any(|(_, target)| asks(target)) {
+        let text = "there is no terminal to confirm the changes on: give --yes, or look first with --dry-run";
+        return Err(UsageError::Other(text.into()));
+    }
+    let way = reach::way(&hosts.way)?;
+    let names: Vec<String> = targets.iter().map(|(name, _)| name.clone()).collect();
+    let recipe = task.recipe.as_ref().map(|(choice, _)| choice);
+    let suite = task.suite.as_ref().map(|suite| &suite.choice);
+    view.show(None, &Shown::Choices { recipe, suite, hosts: &names });
+    let outcomes = block_on(&view, async |interrupts: Interrupts| {
+        visit_all(targets, task, way, view.clone(), interrupts).await
+    })?;
+    Ok(finish(&view, &outcomes))
+}
+
+async fn visit_all(
+    targets: Vec<(String, Target)>,
+    task: Task,
+    way: Way,
+    view: View,
+    interrupts: Interrupts,
+) -> Vec<HostOutcome> {
+    let task = Rc::new(task);
+    let looks = targets
+        .into_iter()
+        .map(|(name, target)| look(name, target, Rc::clone(&task), way.clone(), view.clone()));
+    let mut visits = all(looks.collect::<Vec<_>>()).await;
+    for visit in visits.iter_mut().filter(|visit| visit.changes && !task.yes) {
+        let sandbox = visit.client.as_ref().is_some_and(|(host, _)| host.sandbox);
+        if !sandbox && !confirmed(&visit.outcome.host, &view) {
+            visit.fail(&view, "apply", "not confirmed; the host is as it was", Status::Operation);
+        }
+    }
+    let wait = task.wait;
+    let acts = visits.into_iter().map(|visit| act(visit, wait, view.clone(), interrupts.clone()));
+    all(acts.collect::<Vec<_>>()).await
+}
+
+/// Everything that only reads.
+async fn look(name: String, target: Target, task: Rc<Task>, way: Way, view: View) -> Visit {
+    let outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
+    let mut visit = Visit { outcome, start: Instant::now(), client: None, jobs: Vec::new(), changes: false };
+    let host = match reach::host(&name, &target, task.make, &view) {
+        Ok(host) => host,
+        Err(error) => {
+            visit.fail(&view, "reaching the sandbox", &error, Status::Operation);
+            return visit;
+        }
+    };
+    let mut client = match reach::connect(&host, &way, &view).await {
+        Ok(client) => client,
+        Err(error) => {
+            visit.fail(&view, "connecting", &chain(&error), error.status());
+            return visit;
+        }
+    };
+    if let Err((doing, error)) = inspect(&mut client, &host, &task, &view, &mut visit).await {
+        visit.fail(&view, doing, &chain(&error), error.status());
+    }
+    visit.client = Some((host, client));
+    visit
+}
+
+async fn inspect(
+    client: &mut Client,
+    host: &Host,
+    task: &Task,
+    view: &View,
+    visit: &mut Visit,
+) -> Result<(), (&'static str, ClientError)> {
+    if task.facts {
+        view.show(Some(&host.name), &Shown::Step { text: "asking for facts" });
+        let facts = client.facts().await.map_err(|error| ("facts", error))?;
+        view.show(Some(&host.name), &Shown::Facts { facts: &facts });
+    }
+    if let Some((_, bundle)) = &task.recipe {
+        view.show(Some(&host.name), &Shown::Step { text: "comparing with the recipe" });
+        let plan = client.plan(bundle.clone(), reach::info(host)).await.map_err(|error| ("plan", error))?;
+        view.show(Some(&host.name), &Shown::Plan { plan: &plan });
+        let counts = plan.counts();
+        visit.outcome.recipe = Some(counts);
+        if counts.failed > 0 && (!task.change || plan.is_empty()) {
+            visit.outcome.statuses.push(Status::Operation);
+            return Ok(());
+        }
+        if task.change && !plan.is_empty() {
+            visit.changes = true;
+            visit.jobs.push(Job::Apply { bundle: bundle.clone(), host: reach::info(host) });
+        } else if counts.drifted > 0 {
+            visit.outcome.statuses.push(Status::Drift);
+        }
+    }
+    if let Some(suite) = &task.suite {
+        visit.jobs.push(Job::Test(TestJob {
+            suite: suite.document.clone(),
+            tests: Tests::Suite { text: suite.text.clone(), vars: suite.vars.clone() },
+            policy: policy(task.accelerator, host),
+            filter: task.filter.clone(),
+            live: false,
+        }));
+    }
+    Ok(())
+}
+
+fn confirmed(host: &str, view: &View) -> bool {
+    view.suspend(|| {
+        let mut answer = String::new();
+        let mut out = io::stdout().lock();
+        let asked = write!(out, "{host}: change it as shown? [y/N] ").and_then(|()| out.flush());
+        asked.and_then(|()| io::stdin().lock().read_line(&mut answer)).is_ok()
+            && matches!(answer.trim(), "y" | "Y" | "yes")
+    })
+}
+
+/// Everything that changes or measures.
+async fn act(mut visit: Visit, wait: u64, view: View, interrupts: Interrupts) -> HostOutcome {
+    let jobs = std::mem::take(&mut visit.jobs);
+    if let Some((host, mut client)) = visit.client.take() {
+        let mut lost = false;
+        if !jobs.is_empty() {
+            let order = Order { who: reach::who(), wait, jobs };
+            let mut tell = |run| view.show(Some(&host.name), &Shown::Run { run: &run });
+            match client.run(order, None, &interrupts, &mut tell).await {
+                Ok(ended) => conclude(&mut visit.outcome, ended),
+                Err(error) => {
+                    lost = true;
+                    visit.fail(&view, "the run", &chain(&error), error.status());
+                }
+            }
+        }
+        if let Err(error) = client.close().await
+            && !lost
+        {
+            visit.fail(&view, "ending the connection", &chain(&error), error.status());
+        }
+    }
+    visit.outcome.time = visit.start.elapsed();
+    visit.outcome
+}
+
+/// What a run's end means for the host.
+pub(super) fn conclude(outcome: &mut HostOutcome, ended: Ended) {
+    if let Some(counts) = ended.applied {
+        outcome.recipe = Some(counts);
+    }
+    if ended.failed || ended.stopped || ended.converged == Some(false) {
+        outcome.statuses.push(Status::Operation);
+    }
+    if let Some(summary) = &ended.tested {
+        outcome.statuses.push(match toril_runner::exit_status(summary) {
+            0 => Status::Fine,
+            4 => Status::Tests,
+            5 => Status::Setup,
+            _ => Status::Operation,
+        });
+    }
+    outcome.tests = ended.tested;
+}

@@ -1,0 +1,43 @@
+//! The `toril` program: arguments, commands, the agent's entry, and what the user sees.
+
+mod agent;
+mod arguments;
+mod client;
+mod commands;
+mod diagnostics;
+mod exit;
+mod interrupt;
+mod view;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::Status;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Agent => internal(agent::front()),
+        Command::AgentWorker { directory } => internal(agent::worker(directory)),
+        Command::Isolate => toril_runner::isolate(),
+        Command::SandboxStage { arguments } => {
+            internal(toril_sandbox::stage(&arguments).map(|never| match never {}))
+        }
+        command => commands::run(command).into(),
+    }
+}
+
+/// The end of a hidden command, whose reader is another toril: it shows what is said here to the user.
+fn internal<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody left to tell if this fails.
+            drop(writeln!(io::stderr(), "{}", client::chain(&error)));
+            Status::Operation.into()
+        }
+    }
+}

@@ -1,0 +1,315 @@
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use console::style;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use toril_machine::Facts;
+use toril_provisioner::Event as ProvisionEvent;
+use toril_runner::{Case, CaseResult, Event as TestEvent, Outcome, TestResult};
+
+use super::{Choice, HostOutcome, Shown, plan};
+use crate::agent::RunEvent;
+use crate::exit::Status;
+
+/// Lines on standard output, and a moving line for each host on standard error where that is a terminal.
+pub(super) struct Human {
+    verbose: bool,
+    bars: MultiProgress,
+    moving: HashMap<String, ProgressBar>,
+    /// Hosts whose guest is printing, and whether its last line is unfinished.
+    unfinished: bool,
+}
+
+impl Human {
+    pub(super) fn new(verbose: bool) -> Human {
+        let target = match io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        Human {
+            verbose,
+            bars: MultiProgress::with_draw_target(target),
+            moving: HashMap::new(),
+            unfinished: false,
+        }
+    }
+
+    pub(super) fn suspend<T>(&self, other: impl FnOnce() -> T) -> T {
+        self.bars.suspend(other)
+    }
+
+    pub(super) fn show(&mut self, host: Option<&str>, shown: &Shown<'_>) {
+        match shown {
+            Shown::Choices { recipe, suite, hosts } => self.choices(*recipe, *suite, hosts),
+            Shown::Step { text } => self.step(host, text),
+            Shown::Note { text } => self.line(host, text),
+            Shown::Connected { transport, key_exchange, host_key, uploaded } => {
+                if let Some(size) = uploaded {
+                    self.line(host, &format!("put the agent there ({})", plan::bytes(*size as u64)));
+                }
+                if self.verbose {
+                    let exchange =
+                        key_exchange.map_or(String::new(), |name| format!(", key exchange {name}"));
+                    let key = host_key.map_or(String::new(), |name| format!(", host key {name}"));
+                    self.line(host, &format!("connected by {transport}{exchange}{key}"));
+                }
+            }
+            Shown::Facts { facts } => facts_lines(facts).iter().for_each(|line| self.line(host, line)),
+            Shown::Plan { plan } => {
+                self.line(host, &plan::headline(plan));
+                plan::lines(plan, self.verbose).iter().for_each(|line| self.print(line));
+            }
+            Shown::Run { run } => self.run(host, run),
+            Shown::Problem { doing, error } => {
+                self.line(host, &format!("{} {doing}: {error}", style("error:").red().bold()));
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self, outcomes: &[HostOutcome], status: Status) {
+        self.moving.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["HOST", "RECIPE", "TESTS", "GUESTS UNDER", "TIME", "RESULT"]);
+        for outcome in outcomes {
+            let accelerator = outcome.tests.as_ref().and_then(|tests| tests.accelerator);
+            table.add_row([
+                outcome.host.clone(),
+                outcome.recipe_words(),
+                outcome.tests_words(),
+                accelerator.map_or("–".into(), |accelerator| accelerator.to_string()),
+                format!("{:.1} s", outcome.time.as_secs_f64()),
+                outcome.status_words().to_owned(),
+            ]);
+        }
+        self.print("");
+        for line in table.lines() {
+            self.print(line.trim_end());
+        }
+        for outcome in outcomes {
+            if let Some(problem) = &outcome.problem {
+                self.print(&format!("{}: {problem}", outcome.host));
+            }
+        }
+        if status != Status::Fine {
+            self.print(&format!("exit status {}", status.number()));
+        }
+    }
+
+    fn choices(&mut self, recipe: Option<&Choice>, suite: Option<&Choice>, hosts: &[String]) {
+        let words = |choice: &Choice| format!("{} ({}): {}", choice.name, choice.origin, choice.description);
+        if let Some(recipe) = recipe {
+            self.print(&format!("recipe  {}", words(recipe)));
+        }
+        if let Some(suite) = suite {
+            self.print(&format!("suite   {}", words(suite)));
+        }
+        self.print(&format!("hosts   {}", hosts.join(", ")));
+    }
+
+    fn run(&mut self, host: Option<&str>, event: &RunEvent) {
+        match event {
+            RunEvent::Began { .. } => {}
+            RunEvent::Waiting { holder } => {
+                let who = holder.as_ref().map_or("another run".into(), |holder| {
+                    format!("{} ({}, pid {})", holder.who, holder.what, holder.pid)
+                });
+                self.line(host, &format!("waiting: the host is in use by {who}"));
+            }
+            RunEvent::Provision { event } => self.provision(host, event),
+            RunEvent::Test { event } => self.test(host, event),
+            RunEvent::Failed { error } => {
+                self.line(host, &format!("{} {error}", style("error:").red().bold()))
+            }
+            RunEvent::Ended { ended } => {
+                self.clear(host);
+                if ended.stopped {
+                    self.line(host, "stopped before the end, as was asked");
+                }
+            }
+        }
+    }
+
+    fn provision(&mut self, host: Option<&str>, event: &ProvisionEvent) {
+        match event {
+            ProvisionEvent::Planned { plan } => self.line(host, &plan::headline(plan)),
+            ProvisionEvent::Started { resource } => self.step(host, resource),
+            ProvisionEvent::Progress { resource, line } => {
+                let waiting = line.starts_with("waiting ");
+                match self.verbose || (waiting && !io::stderr().is_terminal()) {
+                    true => self.line(host, &format!("{} {line}", style(format!("{resource}:")).dim())),
+                    false => self.step(host, &format!("{resource}: {line}")),
+                }
+            }
+            ProvisionEvent::Changed { resource, changes, milliseconds } => {
+                let time = Duration::from_millis(*milliseconds).as_secs_f64();
+                self.line(host, &format!("{} {resource} ({time:.1} s)", style("changed").green()));
+                if self.verbose {
+                    changes.iter().flat_map(plan::change).for_each(|line| self.print(&line));
+                }
+            }
+            ProvisionEvent::Failed { resource, error } => {
+                self.line(host, &format!("{} {resource}: {error}", style("failed").red().bold()));
+            }
+            ProvisionEvent::Skipped { resource, reason } => {
+                self.line(host, &format!("{} {resource}: {reason}", style("skipped").yellow()));
+            }
+            ProvisionEvent::Verified { plan } if plan.is_empty() => {
+                self.line(host, "observed once more: nothing left to change");
+                for line in plan::lines(plan, false) {
+                    self.print(&line);
+                }
+            }
+            ProvisionEvent::Verified { plan } => {
+                self.line(host, &format!("observed once more: {}", plan::headline(plan)));
+            }
+        }
+    }
+
+    fn test(&mut self, host: Option<&str>, event: &TestEvent) {
+        match event {
+            TestEvent::RunStarted { suite, tests, run_as } => {
+                self.line(host, &format!("suite {suite}: {} tests as user {run_as}", tests.len()));
+            }
+            TestEvent::AcceleratorChosen { accelerator: _, reason } => self.line(host, reason),
+            TestEvent::TestStarted { test } => self.step(host, test),
+            TestEvent::Case { test, case } => {
+                self.step(host, &format!("{test}: {}", case.name));
+                if self.verbose {
+                    self.print(&format!("      {}", case_words(case)));
+                }
+            }
+            TestEvent::Output { text, .. } => self.raw(text),
+            TestEvent::TestEnded(result) => self.result(host, result),
+            TestEvent::RunEnded(_) => self.clear(host),
+        }
+    }
+
+    fn result(&mut self, host: Option<&str>, result: &TestResult) {
+        let word = match result.outcome {
+            Outcome::Passed => style(result.outcome.words()).green(),
+            Outcome::Skipped => style(result.outcome.words()).yellow(),
+            _ => style(result.outcome.words()).red().bold(),
+        };
+        let time = Duration::from_millis(result.duration_ms).as_secs_f64();
+        let under = result.accelerator.map_or(String::new(), |accelerator| format!(", {accelerator}"));
+        let cases = match result.cases.len() {
+            0 => String::new(),
+            1 => ", 1 case".into(),
+            count => format!(", {count} cases"),
+        };
+        let reason = if result.reason.is_empty() { String::new() } else { format!(": {}", result.reason) };
+        self.line(host, &format!("{word} {} ({time:.2} s{cases}{under}){reason}", result.test));
+        if result.outcome == Outcome::Passed || result.outcome == Outcome::Skipped {
+            return;
+        }
+        for case in result.cases.iter().filter(|case| case.result != CaseResult::Passed) {
+            self.print(&format!("      {}", case_words(case)));
+        }
+        for line in &result.last_lines {
+            self.print(&format!("      {} {line}", style("|").dim()));
+        }
+        if let Some(command) = &result.reproduce {
+            self.print(&format!("      by hand on the host: {command}"));
+        }
+    }
+
+    fn step(&mut self, host: Option<&str>, text: &str) {
+        let name = host.unwrap_or("this machine");
+        let bars = &self.bars;
+        let bar = self.moving.entry(name.to_owned()).or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {wide_msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        bar.set_message(text.to_owned());
+    }
+
+    fn clear(&mut self, host: Option<&str>) {
+        if let Some(bar) = self.moving.remove(host.unwrap_or("this machine")) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&mut self, host: Option<&str>, text: &str) {
+        match host {
+            Some(host) => self.print(&format!("{}: {text}", style(host).cyan())),
+            None => self.print(text),
+        }
+    }
+
+    fn print(&mut self, line: &str) {
+        let start = if self.unfinished { "\n" } else { "" };
+        self.unfinished = false;
+        self.write(&format!("{start}{line}\n"));
+    }
+
+    /// What a guest prints: as it is, but without what would steer the terminal.
+    fn raw(&mut self, text: &str) {
+        let text: String = text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
+        if !text.is_empty() {
+            self.unfinished = !text.ends_with('\n');
+            self.write(&text);
+        }
+    }
+
+    fn write(&self, text: &str) {
+        self.bars.suspend(|| {
+            let mut out = io::stdout().lock();
+            // A reader that went away does not end the run: its exit status still counts.
+            drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+        });
+    }
+}
+
+fn case_words(case: &Case) -> String {
+    let result = match case.result {
+        CaseResult::Passed => "passed",
+        CaseResult::Failed => "failed",
+    };
+    match case.reason.is_empty() {
+        true => format!("case {}: {result}", case.name),
+        false => format!("case {}: {result} ({})", case.name, case.reason),
+    }
+}
+
+fn facts_lines(facts: &Facts) -> Vec<String> {
+    let yes = |flag: bool| if flag { "yes" } else { "no" };
+    let mut lines = vec![
+        format!(
+            "{} {} ({}) on {}, kernel {}",
+            facts.os, facts.version, facts.codename, facts.architecture, facts.kernel
+        ),
+        format!(
+            "{} CPUs, {}, microcode {}, virtualisation {}",
+            facts.cpus,
+            facts.cpu_model,
+            facts.microcode.as_deref().unwrap_or("not shown"),
+            facts.virtualization.as_deref().unwrap_or("not shown")
+        ),
+        format!("memory {}, free under /var {}", plan::bytes(facts.memory), plan::bytes(facts.disk_free)),
+        format!(
+            "itself a guest: {}; container: {}; systemd: {}; udev: {}; can load modules: {}; /dev/kvm: {}",
+            yes(facts.guest),
+            facts.container.as_deref().unwrap_or("no"),
+            yes(facts.systemd),
+            yes(facts.udev),
+            yes(facts.modules_loadable),
+            if facts.kvm_device { "there" } else { "not there" }
+        ),
+    ];
+    for (user, home) in &facts.homes {
+        lines.push(format!("home of {user}: {home}"));
+    }
+    lines.push(match &facts.reboot_pending {
+        Some(reason) => format!("a reboot is due: {reason}"),
+        None => "no reboot is due".into(),
+    });
+    lines
+}

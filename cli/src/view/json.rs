@@ -1,0 +1,60 @@
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{HostOutcome, Shown};
+use crate::exit::Status;
+
+/// Events as JSON, one a line, on standard output.
+pub(super) struct Json {
+    out: io::Stdout,
+}
+
+#[derive(Serialize)]
+struct Line<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'e str>,
+    #[serde(flatten)]
+    shown: &'e Shown<'e>,
+}
+
+#[derive(Serialize)]
+struct Finished<'e> {
+    event: &'static str,
+    status: u8,
+    hosts: Vec<FinishedHost<'e>>,
+}
+
+#[derive(Serialize)]
+struct FinishedHost<'e> {
+    #[serde(flatten)]
+    outcome: &'e HostOutcome,
+    status: u8,
+    milliseconds: u128,
+}
+
+impl Json {
+    pub(super) fn new() -> Json {
+        Json { out: io::stdout() }
+    }
+
+    pub(super) fn show(&mut self, host: Option<&str>, shown: &Shown<'_>) {
+        self.line(&Line { host, shown });
+    }
+
+    pub(super) fn finish(&mut self, outcomes: &[HostOutcome], status: Status) {
+        let hosts = outcomes.iter().map(|outcome| FinishedHost {
+            outcome,
+            status: outcome.status().number(),
+            milliseconds: outcome.time.as_millis(),
+        });
+        self.line(&Finished { event: "finished", status: status.number(), hosts: hosts.collect() });
+    }
+
+    fn line(&mut self, value: &impl Serialize) {
+        let Ok(mut text) = serde_json::to_vec(value) else { return };
+        text.push(b'\n');
+        // A reader that went away does not end the run: its exit status still counts.
+        drop(self.out.write_all(&text).and_then(|()| self.out.flush()));
+    }
+}

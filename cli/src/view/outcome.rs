@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use serde::Serialize;
+use toril_provisioner::Counts;
+use toril_runner::Summary;
+
+use crate::exit::Status;
+
+/// How everything ended on one host.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct HostOutcome {
+    pub(crate) host: String,
+    /// How the recipe's resources stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<Counts>,
+    /// How the tests came out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tests: Option<Summary>,
+    /// What could not be done, in a few words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+    #[serde(skip)]
+    pub(crate) statuses: Vec<Status>,
+    #[serde(skip)]
+    pub(crate) time: Duration,
+}
+
+impl HostOutcome {
+    pub(crate) fn status(&self) -> Status {
+        Status::worst(self.statuses.iter().copied())
+    }
+
+    /// The recipe's column, such as `5 changed, 12 unchanged`.
+    pub(super) fn recipe_words(&self) -> String {
+        let Some(counts) = &self.recipe else { return "–".into() };
+        words(&[
+            (counts.failed, "failed"),
+            (counts.skipped, "skipped"),
+            (counts.drifted, "drifted"),
+            (counts.changed, "changed"),
+            (counts.satisfied, "unchanged"),
+            (counts.impossible, "not possible here"),
+            (counts.undecidable, "not decidable yet"),
+        ])
+    }
+
+    /// The tests' column, such as `3 passed, 1 failed`.
+    pub(super) fn tests_words(&self) -> String {
+        let Some(summary) = &self.tests else { return "–".into() };
+        let counts = summary.counts();
+        let all = toril_runner::Outcome::ALL.map(|outcome| (counts.of(outcome) as usize, outcome.words()));
+        words(&all)
+    }
+
+    /// Status words, such as `drift`.
+    pub(super) fn status_words(&self) -> &'static str {
+        match self.status() {
+            Status::Fine => "ok",
+            Status::Drift => "drift",
+            Status::Tests => "tests failed",
+            Status::Setup => "host or set-up",
+            Status::Operation => "failed",
+            Status::Usage => "wrong usage",
+        }
+    }
+}
+
+fn words(counts: &[(usize, &str)]) -> String {
+    let parts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    if parts.is_empty() { "nothing".into() } else { parts.join(", ") }
+}

@@ -1,0 +1,93 @@
+//! A plan, or a change, as lines for people.
+
+use console::style;
+use toril_provisioner::{Change, ItemState, Plan};
+
+/// The plan's first line: how much is to change.
+pub(super) fn headline(plan: &Plan) -> String {
+    let counts = plan.counts();
+    let total = plan.items.len();
+    let mut text = match counts.drifted {
+        0 => format!("nothing to change in {total} resources"),
+        count => format!("{count} of {total} resources have to change"),
+    };
+    if let Some(estimate) = plan.estimate.filter(|estimate| estimate.packages > 0) {
+        text.push_str(&format!("; {} packages, {} to download", estimate.packages, bytes(estimate.download)));
+    } else if plan
+        .items
+        .iter()
+        .any(|item| item.state.changes().iter().any(|c| c.what.starts_with("package ")))
+    {
+        text.push_str("; download size not known before the host has package lists");
+    }
+    match &plan.reboot {
+        Some(reason) => text.push_str(&format!("; a reboot is due ({reason})")),
+        None if counts.drifted > 0 => text.push_str("; no reboot"),
+        None => {}
+    }
+    text
+}
+
+/// The plan, resource by resource; those that are fine only with `verbose`.
+pub(super) fn lines(plan: &Plan, verbose: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for item in &plan.items {
+        match &item.state {
+            ItemState::Satisfied if verbose => {
+                lines.push(format!("  {} {}", style("=").dim(), item.resource))
+            }
+            ItemState::Satisfied => {}
+            ItemState::Drift { changes } => {
+                lines.push(format!("  {} {}", style("~").yellow(), style(&item.resource).bold()));
+                lines.extend(changes.iter().flat_map(change));
+            }
+            ItemState::Impossible { reason, accepted, changes } => {
+                let sign = if *accepted { style("·").dim() } else { style("✗").red() };
+                let words =
+                    if *accepted { "not possible here, accepted by the recipe" } else { "not possible here" };
+                lines.push(format!("  {sign} {}: {words}: {reason}", style(&item.resource).bold()));
+                lines.extend(changes.iter().flat_map(change));
+            }
+            ItemState::Undecidable { until } => {
+                let until = until.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                lines.push(format!(
+                    "  {} {}: not decidable until {until} is done",
+                    style("?").dim(),
+                    item.resource
+                ));
+            }
+            ItemState::Unreadable { reason } => {
+                lines.push(format!(
+                    "  {} {}: could not look: {reason}",
+                    style("✗").red(),
+                    style(&item.resource).bold()
+                ));
+            }
+        }
+    }
+    lines
+}
+
+/// One change: a line, and the diff below it.
+pub(super) fn change(change: &Change) -> Vec<String> {
+    let mut lines = vec![format!("      {}: {} → {}", change.what, change.before, change.after)];
+    for line in change.diff.iter().flat_map(|diff| diff.lines()) {
+        let line = match line.as_bytes().first() {
+            Some(b'+') => style(line).green(),
+            Some(b'-') => style(line).red(),
+            _ => style(line).dim(),
+        };
+        lines.push(format!("        {line}"));
+    }
+    lines
+}
+
+/// Such as `31.4 MiB`.
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+pub(super) fn bytes(count: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.into_iter().find(|(_, shift)| count >> shift > 0);
+    unit.map_or(format!("{count} B"), |(name, shift)| {
+        format!("{:.1} {name}", count as f64 / (1_u64 << shift) as f64)
+    })
+}

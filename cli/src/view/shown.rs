@@ -1,0 +1,42 @@
+use serde::Serialize;
+use toril_machine::Facts;
+use toril_provisioner::Plan;
+
+use crate::agent::RunEvent;
+
+/// Something that happened, as all views get it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum Shown<'e> {
+    /// What will be used, and where each comes from.
+    Choices { recipe: Option<&'e Choice>, suite: Option<&'e Choice>, hosts: &'e [String] },
+    /// Something is being done that may take a while.
+    Step { text: &'e str },
+    /// Something that the user should know.
+    Note { text: &'e str },
+    /// The host was reached and its agent answers.
+    Connected {
+        transport: &'e str,
+        key_exchange: Option<&'e str>,
+        host_key: Option<&'e str>,
+        /// Bytes sent, where the agent had to be put there.
+        uploaded: Option<usize>,
+    },
+    /// What the host is.
+    Facts { facts: &'e Facts },
+    /// What the host lacks.
+    Plan { plan: &'e Plan },
+    /// Something happened in a run on the host.
+    Run { run: &'e RunEvent },
+    /// Something could not be done.
+    Problem { doing: &'e str, error: &'e str },
+}
+
+/// A recipe or suite that was chosen.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Choice {
+    pub(crate) name: String,
+    /// Such as `built-in` or a file's path.
+    pub(crate) origin: String,
+    pub(crate) description: String,
+}
