@@ -56,6 +56,15 @@ impl fmt::Display for Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
+    /// Adds what another reading found; a mistake that was found before counts once.
+    pub fn add(&mut self, more: Problems) {
+        for problem in more.0 {
+            if !self.0.contains(&problem) {
+                self.0.push(problem);
+            }
+        }
+    }
+
     /// `Ok(value)` where nothing was found wrong, else the mistakes in the order of their places.
     ///
     /// # Errors

@@ -49,7 +49,24 @@ fn scale(number: &str, factor: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_quantity_or_is_refused_by_name(text in ".{0,12}") {
+            for error in [parse_duration(&text).err(), parse_size(&text).err()].into_iter().flatten() {
+                prop_assert!(error.contains(&text));
+            }
+        }
+
+        #[test]
+        fn whole_seconds_and_mebibytes_are_what_they_say(number in 0_u32..1_000_000) {
+            prop_assert_eq!(parse_duration(&format!("{number}s")), Ok(Duration::from_secs(number.into())));
+            prop_assert_eq!(parse_size(&format!("{number}M")), Ok(u64::from(number) << 20));
+        }
+    }
 
     #[test]
     fn durations() {

@@ -1,88 +1,20 @@
-use std::cell::RefCell;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
-
-use crate::{Located, Problem, Problems, Source, Value, parse_duration, parse_size};
-
-/// A document being read: its text and the mistakes noted so far.
-#[derive(Debug)]
-pub struct Document {
-    source: Arc<Source>,
-    problems: RefCell<Vec<Problem>>,
-}
-
-impl Document {
-    /// Reads `text` and hands the top table to `read`, which takes what it knows; what it leaves is an unknown key.
-    ///
-    /// # Errors
-    /// Every mistake found: those of TOML itself, those of `read`, and unknown keys.
-    pub fn read<T>(
-        name: impl Into<String>,
-        text: &str,
-        read: impl FnOnce(&mut Table<'_>) -> Option<T>,
-    ) -> Result<T, Problems> {
-        let source = Arc::new(Source { name: name.into(), text: text.to_owned() });
-        let document = Document { source, problems: RefCell::default() };
-        let (root, mistakes) = DeTable::parse_recoverable(text);
-        for mistake in &mistakes {
-            let span = mistake.span().unwrap_or(0..0);
-            document.note("D001", span, format!("not TOML: {}", mistake.message().trim()), None);
-        }
-        let span = root.span();
-        let value = Value::of(DeValue::Table(root.into_inner()));
-        let result = document.table(Located { value, span }, "the document".into()).and_then(|mut table| {
-            let result = read(&mut table);
-            table.finish();
-            result
-        });
-        let problems = Problems(document.problems.into_inner());
-        match result {
-            Some(result) => problems.or(result),
-            None if problems.0.is_empty() => Err(Problems(vec![Problem {
-                code: "D002",
-                message: "the document cannot be used".into(),
-                source: document.source,
-                span: 0..0,
-                help: None,
-            }])),
-            None => Err(Problems(problems.or(()).err().map(|p| p.0).unwrap_or_default())),
-        }
-    }
-
-    fn note(&self, code: &'static str, span: Range<usize>, message: String, help: Option<String>) {
-        self.problems.borrow_mut().push(Problem {
-            code,
-            message,
-            source: Arc::clone(&self.source),
-            span,
-            help,
-        });
-    }
-
-    fn table(&self, value: Located<Value>, what: String) -> Option<Table<'_>> {
-        match value.value {
-            Value::Table(entries) => {
-                Some(Table { document: self, entries, known: Vec::new(), span: value.span, what })
-            }
-            other => {
-                self.note("D004", value.span, format!("{what} must be a table, not {}", other.kind()), None);
-                None
-            }
-        }
-    }
-}
+use crate::document::Document;
+use crate::{Form, Located, Shape, Source, TableShape, Value, nearest, parse_duration, parse_size};
 
 /// A table being read. Each method takes one key; [`Table::finish`] reports what nobody took.
 #[derive(Debug)]
 pub struct Table<'d> {
-    document: &'d Document,
-    entries: Vec<(Located<String>, Located<Value>)>,
-    known: Vec<&'static str>,
-    span: Range<usize>,
-    what: String,
+    pub(crate) document: &'d Document,
+    pub(crate) entries: Vec<(Located<String>, Located<Value>)>,
+    pub(crate) known: Vec<&'static str>,
+    pub(crate) span: Range<usize>,
+    pub(crate) what: String,
+    /// What was asked for, where the document is imagined.
+    pub(crate) shape: TableShape,
 }
 
 impl<'d> Table<'d> {
@@ -112,14 +44,53 @@ impl<'d> Table<'d> {
         self.document.note(code, span, message.into(), help);
     }
 
+    /// Whether there is no document, and the reader is only to show what it takes: [`Document::shape`].
+    pub fn is_imagined(&self) -> bool {
+        self.document.imagined
+    }
+
     /// Whether a key that nobody has taken yet is there.
     pub fn has(&self, key: &str) -> bool {
+        if self.document.imagined {
+            self.shape.make_optional(key);
+            return true;
+        }
         self.entries.iter().any(|(name, _)| name.value == key)
+    }
+
+    /// Looks at a value and leaves it to whoever takes it.
+    pub fn peek(&self, key: &str) -> Option<&Value> {
+        self.entries.iter().find(|(name, _)| name.value == key).map(|(_, value)| &value.value)
     }
 
     /// Takes any value.
     pub fn take(&mut self, key: &'static str) -> Option<(Range<usize>, Located<Value>)> {
+        self.get(key, Shape::Any, false)
+    }
+
+    fn get(
+        &mut self,
+        key: &'static str,
+        shape: Shape,
+        required: bool,
+    ) -> Option<(Range<usize>, Located<Value>)> {
         self.known.push(key);
+        if self.document.imagined {
+            let value = match &shape {
+                Shape::Any | Shape::String | Shape::Form(_) => Value::String("imagined".into()),
+                Shape::Strings => {
+                    Value::Array(vec![Located { value: Value::String("imagined".into()), span: 0..0 }])
+                }
+                Shape::Boolean => Value::Boolean(true),
+                Shape::Integer { least, .. } => Value::Integer(*least),
+                Shape::Table(_) => Value::Table(Vec::new()),
+                Shape::Tables(_) => {
+                    Value::Array(vec![Located { value: Value::Table(Vec::new()), span: 0..0 }])
+                }
+            };
+            self.shape.add(key, shape, required);
+            return Some((0..0, Located { value, span: 0..0 }));
+        }
         let index = self.entries.iter().position(|(name, _)| name.value == key)?;
         let (name, value) = self.entries.remove(index);
         Some((name.span, value))
@@ -127,11 +98,18 @@ impl<'d> Table<'d> {
 
     /// Takes every entry that is left: for tables whose keys are the author's.
     pub fn take_all(&mut self) -> Vec<(Located<String>, Located<Value>)> {
+        self.shape.add_others(Shape::Any);
         std::mem::take(&mut self.entries)
     }
 
     /// Takes the whole table as tables named by the author; what is no table is noted.
     pub fn into_tables(mut self) -> Vec<(Located<String>, Table<'d>)> {
+        if self.document.imagined {
+            let shape = TableShape::default();
+            self.shape.add_others(Shape::Table(shape.clone()));
+            let name = Located { value: "imagined".to_owned(), span: 0..0 };
+            return vec![(name, self.document.imagine(&shape))];
+        }
         let entries = self.take_all();
         let tables = entries.into_iter().filter_map(|(name, value)| {
             let table = self.document.table(value, format!("`{}`", name.value))?;
@@ -142,18 +120,26 @@ impl<'d> Table<'d> {
 
     /// Takes a string.
     pub fn string(&mut self, key: &'static str) -> Option<Located<String>> {
-        let (_, value) = self.take(key)?;
+        self.string_of(key, Shape::String, false)
+    }
+
+    fn string_of(&mut self, key: &'static str, shape: Shape, required: bool) -> Option<Located<String>> {
+        let (_, value) = self.get(key, shape, required)?;
         self.as_string(value, key)
     }
 
     /// Takes a string that must be there.
     pub fn required_string(&mut self, key: &'static str) -> Option<Located<String>> {
-        self.require(key).then(|| self.string(key)).flatten()
+        self.require(key).then(|| self.string_of(key, Shape::String, true)).flatten()
     }
 
     /// Takes a list of strings.
     pub fn strings(&mut self, key: &'static str) -> Option<Vec<Located<String>>> {
-        let (_, value) = self.take(key)?;
+        self.strings_of(key, false)
+    }
+
+    fn strings_of(&mut self, key: &'static str, required: bool) -> Option<Vec<Located<String>>> {
+        let (_, value) = self.get(key, Shape::Strings, required)?;
         match value.value {
             Value::Array(items) => {
                 Some(items.into_iter().filter_map(|item| self.as_string(item, key)).collect())
@@ -171,7 +157,7 @@ impl<'d> Table<'d> {
             return None;
         }
         let place = self.place(key);
-        let list = self.strings(key)?;
+        let list = self.strings_of(key, true)?;
         if list.is_empty() {
             self.note("D006", place, format!("`{key}` of {} must not be empty", self.what), None);
             return None;
@@ -181,7 +167,7 @@ impl<'d> Table<'d> {
 
     /// Takes a boolean.
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
-        let (_, value) = self.take(key)?;
+        let (_, value) = self.get(key, Shape::Boolean, false)?;
         match value.value {
             Value::Boolean(flag) => Some(flag),
             other => {
@@ -192,8 +178,9 @@ impl<'d> Table<'d> {
     }
 
     /// Takes a whole number within bounds.
-    pub fn integer(&mut self, key: &'static str, bounds: std::ops::RangeInclusive<i64>) -> Option<i64> {
-        let (_, value) = self.take(key)?;
+    pub fn integer(&mut self, key: &'static str, bounds: RangeInclusive<i64>) -> Option<i64> {
+        let (_, value) =
+            self.get(key, Shape::Integer { least: *bounds.start(), greatest: *bounds.end() }, false)?;
         match value.value {
             Value::Integer(number) if bounds.contains(&number) => Some(number),
             Value::Integer(_) => {
@@ -210,12 +197,12 @@ impl<'d> Table<'d> {
 
     /// Takes a duration such as `20s`.
     pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
-        self.parsed(key, parse_duration)
+        self.parsed_of(key, Form::Duration, parse_duration)
     }
 
     /// Takes a size such as `64M`, in bytes.
     pub fn size(&mut self, key: &'static str) -> Option<u64> {
-        self.parsed(key, parse_size)
+        self.parsed_of(key, Form::Size, parse_size)
     }
 
     /// Takes a string and reads it with `parse`, whose error becomes the problem's message.
@@ -224,7 +211,16 @@ impl<'d> Table<'d> {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.string(key)?;
+        self.parsed_of(key, Form::Other, parse)
+    }
+
+    fn parsed_of<T>(
+        &mut self,
+        key: &'static str,
+        form: Form,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.string_of(key, Shape::Form(form), false)?;
         match parse(&text.value) {
             Ok(value) => Some(value),
             Err(message) => {
@@ -236,7 +232,11 @@ impl<'d> Table<'d> {
 
     /// Takes a table.
     pub fn table(&mut self, key: &'static str) -> Option<Table<'d>> {
-        let (_, value) = self.take(key)?;
+        let shape = TableShape::default();
+        let (_, value) = self.get(key, Shape::Table(shape.clone()), false)?;
+        if self.document.imagined {
+            return Some(self.document.imagine(&shape));
+        }
         self.document.table(value, format!("`{key}`"))
     }
 
@@ -251,7 +251,12 @@ impl<'d> Table<'d> {
         key: &'static str,
         render: impl FnOnce(&Table<'d>, &mut Located<Value>),
     ) -> Vec<Table<'d>> {
-        let Some((_, mut value)) = self.take(key) else { return Vec::new() };
+        let shape = TableShape::default();
+        let found = self.get(key, Shape::Tables(shape.clone()), false);
+        let Some((_, mut value)) = found else { return Vec::new() };
+        if self.document.imagined {
+            return vec![self.document.imagine(&shape)];
+        }
         render(self, &mut value);
         match value.value {
             Value::Array(items) => {
@@ -278,7 +283,7 @@ impl<'d> Table<'d> {
     }
 
     fn require(&mut self, key: &'static str) -> bool {
-        if self.has(key) {
+        if self.document.imagined || self.has(key) {
             return true;
         }
         self.known.push(key);
@@ -306,18 +311,36 @@ impl<'d> Table<'d> {
     }
 }
 
-/// The known word nearest to a mistyped one, if any is near enough to be meant.
-pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn read_some(table: &mut Table<'_>) -> Option<()> {
+        let _ = (table.required_string("name"), table.strings("list"), table.integer("count", 0..=9));
+        let _ = (table.boolean("flag"), table.duration("wait"), table.size("room"));
+        for mut item in table.tables("item") {
+            let _ = item.required_strings("words");
+            item.finish();
+        }
+        Some(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_has_mistakes_with_places(
+            text in r#"([a-z\[\]="{},.0-9\n ]|name|list|item|wait|é){0,60}"#
+        ) {
+            if let Err(problems) = Document::read("p", &text, read_some) {
+                prop_assert!(!problems.0.is_empty());
+                for problem in problems.0 {
+                    let (line, column) = problem.source.line_column(problem.span.start);
+                    prop_assert!(line >= 1 && column >= 1 && problem.span.start <= text.len());
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_mistake_is_reported_with_its_place() {
@@ -339,6 +362,24 @@ mod tests {
         assert!(lines.iter().any(|l| l.starts_with("a.toml:2:9: `count` must be a whole number")));
         assert!(lines.iter().any(|l| l.starts_with("a.toml:4:8: `20` is not a duration")));
         assert!(lines.iter().any(|l| l.starts_with("a.toml:5:1: unknown key `extra`")));
+    }
+
+    #[test]
+    fn a_reader_tells_its_own_schema() {
+        let shape = Document::shape(|table| {
+            let _ = table.required_string("name");
+            let _ = table.has("shell").then(|| table.required_string("shell"));
+            let _ = table.duration("wait");
+            for mut item in table.tables("item") {
+                let _ = item.integer("count", 1..=9);
+            }
+            drop(table.table("vars").map(|mut vars| vars.take_all()));
+        });
+        let schema = shape.json_schema();
+        assert_eq!(schema["required"], serde_json::json!(["name"]));
+        assert_eq!(schema["properties"]["item"]["items"]["properties"]["count"]["maximum"], 9);
+        assert_eq!(schema["properties"]["vars"]["additionalProperties"], serde_json::json!({}));
+        assert_eq!(schema["additionalProperties"], false);
     }
 
     #[test]

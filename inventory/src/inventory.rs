@@ -35,24 +35,12 @@ impl Inventory {
     /// # Errors
     /// Every mistake in it, with its place.
     pub fn parse(name: &str, text: &str) -> Result<Inventory, Problems> {
-        Document::read(name, text, |table| {
-            table.rename("the inventory");
-            let mut hosts = BTreeMap::new();
-            for (name, mut entry) in table.table("hosts").map(Table::into_tables).unwrap_or_default() {
-                entry.rename(format!("host `{}`", name.value));
-                let reserved =
-                    name.value == "local" || name.value == "sandbox" || name.value.starts_with("sandbox:");
-                if reserved || Ssh::parse(&name.value).is_err() {
-                    let reason =
-                        if reserved { "is a name that toril uses itself" } else { "cannot name a host" };
-                    entry.note("I001", name.span.clone(), format!("`{}` {reason}", name.value), None);
-                }
-                let ssh = read_host(&mut entry, &name.value);
-                entry.finish();
-                hosts.insert(name.value, ssh);
-            }
-            Some(Inventory { hosts })
-        })
+        Document::read(name, text, |table| Some(read(table)))
+    }
+
+    /// The JSON Schema of an inventory.
+    pub fn schema() -> serde_json::Value {
+        Document::shape(|table| drop(read(table))).json_schema()
     }
 
     /// What an argument stands for: a host of this inventory, `local`, `sandbox`, `sandbox:NAME`, or an address.
@@ -68,6 +56,11 @@ impl Inventory {
             return Ok(Target::Sandbox(argument.to_owned()));
         }
         if let Some(name) = argument.strip_prefix("sandbox:") {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if !(1..=32).contains(&name.len()) || name.starts_with('-') || !name.chars().all(allowed) {
+                let reason = "a sandbox's name is 1 to 32 of a-z, 0-9 and -, not beginning with -";
+                return Err(AddressError { text: argument.to_owned(), reason });
+            }
             return Ok(Target::Sandbox(name.to_owned()));
         }
         match self.hosts.get(argument) {
@@ -75,6 +68,23 @@ impl Inventory {
             None => Ok(host(Reach::Ssh(Ssh::parse(argument)?))),
         }
     }
+}
+
+fn read(table: &mut Table<'_>) -> Inventory {
+    table.rename("the inventory");
+    let mut hosts = BTreeMap::new();
+    for (name, mut entry) in table.table("hosts").map(Table::into_tables).unwrap_or_default() {
+        entry.rename(format!("host `{}`", name.value));
+        let reserved = name.value == "local" || name.value == "sandbox" || name.value.starts_with("sandbox:");
+        if reserved || Ssh::parse(&name.value).is_err() {
+            let reason = if reserved { "is a name that toril uses itself" } else { "cannot name a host" };
+            entry.note("I001", name.span.clone(), format!("`{}` {reason}", name.value), None);
+        }
+        let ssh = read_host(&mut entry, &name.value);
+        entry.finish();
+        hosts.insert(name.value, ssh);
+    }
+    Inventory { hosts }
 }
 
 fn read_host(entry: &mut Table<'_>, name: &str) -> Ssh {
@@ -131,6 +141,7 @@ mod tests {
         assert_eq!(reach("u@c:23"), (Some("u".into()), "c".into(), Some(23)));
         assert_eq!(inventory.resolve("sandbox:x"), Ok(Target::Sandbox("x".into())));
         assert!(inventory.resolve("-x").is_err());
+        assert!(inventory.resolve("sandbox:UP").is_err() && inventory.resolve("sandbox:../x").is_err());
     }
 
     #[test]
