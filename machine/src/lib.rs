@@ -8,6 +8,7 @@ mod command;
 mod facts;
 mod lock;
 mod probe;
+mod room;
 mod root;
 mod users;
 
@@ -16,5 +17,6 @@ pub use command::{Command, CommandError, Finished, STANDARD_PATH};
 pub use facts::{Facts, FactsError};
 pub use lock::{HostLock, LockError, LockHolder, record_lock_holder};
 pub use probe::Probe;
+pub use room::keep_room;
 pub use root::Machine;
 pub use users::{Group, User};

@@ -1,5 +1,6 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Flock, FlockType, fcntl_getlk};
@@ -62,6 +63,8 @@ impl HostLock {
             .write(true)
             .create(true)
             .truncate(false)
+            // Whoever can read a file can lock it.
+            .mode(0o600)
             .open(path)
             .map_err(failed)?;
         match file.try_lock() {

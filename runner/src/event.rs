@@ -108,6 +108,8 @@ pub struct Summary {
     pub results: Vec<TestResult>,
     /// What guests ran under; nothing where there were none, or could be none.
     pub accelerator: Option<Accelerator>,
+    /// Whether there were guests and this machine can run none: the tests that remain do not make up for that.
+    pub no_guests: bool,
     /// Whether it was stopped before its end.
     pub stopped: bool,
 }

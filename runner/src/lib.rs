@@ -1,6 +1,6 @@
 //! Suites, guests, cases, verdicts: the test runner of the machine it runs on.
 //!
-//! A [`Suite`] says what tests there are; [`run`] runs them here and tells what happened as [`Event`]s. A test is a
+//! A [`Suite`] says what tests there are; [`run()`] runs them here and tells what happened as [`Event`]s. A test is a
 //! command or a guest under QEMU; each runs as an unprivileged user in a process namespace of its own that ends with
 //! the test ([`isolate`] is the process that makes it so), and ends in exactly one [`Outcome`].
 

@@ -70,7 +70,8 @@ pub fn run(suite: &Suite, options: &Options, sink: &mut dyn FnMut(Event), stop: 
         }
         _ => Choice { accelerator: None, reason: String::new() },
     };
-    let mut summary = Summary { accelerator: choice.accelerator, ..Summary::default() };
+    let no_guests = choice.accelerator.is_none() && tests.iter().any(|test| is_guest(test));
+    let mut summary = Summary { accelerator: choice.accelerator, no_guests, ..Summary::default() };
     for test in tests {
         let stage = stage.as_ref().map_err(String::as_str);
         let result = run_test(test, stage, &choice, sink, stop);

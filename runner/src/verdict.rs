@@ -57,13 +57,16 @@ impl Outcome {
     }
 }
 
-/// A run's exit status by DESIGN's table: 1 where it was stopped, 5 where a test is an error or none ran, 4 where the
-/// code is to blame, else 0.
+/// A run's exit status: 1 where it was stopped; 5 where a test is an error, none ran, or the machine can run none of
+/// the guests; 4 where the code is to blame; else 0.
 pub fn exit_status(summary: &Summary) -> u8 {
     let has = |wanted: fn(Outcome) -> bool| summary.results.iter().any(|result| wanted(result.outcome));
     if summary.stopped {
         1
-    } else if has(|outcome| outcome == Outcome::Error) || !has(|outcome| outcome != Outcome::Skipped) {
+    } else if summary.no_guests
+        || has(|outcome| outcome == Outcome::Error)
+        || !has(|outcome| outcome != Outcome::Skipped)
+    {
         5
     } else if has(Outcome::blames_the_code) {
         4

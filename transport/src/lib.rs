@@ -1,6 +1,6 @@
 //! A connection to a host, the delivery of the agent, and the framed protocol spoken with it.
 //!
-//! [`connect`] opens the way to a host: the machine itself, or another one over the user's own `ssh`.
+//! [`connect()`] opens the way to a host: the machine itself, or another one over the user's own `ssh`.
 //! [`Connection::start_agent`] makes sure that exactly this program is on the host, starts it there as
 //! root and returns a [`Channel`] of frames. The agent's side of the channel is [`FrameReader`],
 //! [`FrameWriter`] and [`handshake_agent`].

@@ -7,6 +7,9 @@ use crate::{Accelerator, CaseFormat, Pattern};
 /// The text of the built-in suite `smoke`.
 pub const SMOKE: &str = include_str!("../../suites/smoke.toml");
 
+/// Lines that are a panic, unless the suite says otherwise.
+pub(super) const PANIC: &str = r"^panic: |Kernel panic|panicked at ";
+
 /// What is to be tested.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
@@ -137,7 +140,7 @@ impl Suite {
                 output_limit: u64::MAX,
                 action: Action::Guest(guest),
                 cases: None,
-                panic: None,
+                panic: Pattern::parse(PANIC).ok(),
             }],
         }
     }

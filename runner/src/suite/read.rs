@@ -2,8 +2,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Value as Json, json};
 use toril_document::{Document, Located, Problems, Table, Value, nearest};
 
+use super::model::PANIC;
 use super::template::Template;
 use super::{
     AcceleratorChoice, Action, CaseRules, CommandTest, ExpectedEnd, GuestSettings, Kernel, Pattern, Suite,
@@ -14,7 +16,6 @@ use crate::{Accelerator, CaseFormat, toolkit};
 const DEADLINE: Duration = Duration::from_secs(60);
 const OUTPUT_LIMIT: u64 = 16 << 20;
 const MEMORY: u64 = 64 << 20;
-const PANIC: &str = r"^panic: |Kernel panic|panicked at ";
 
 /// What holds for every test unless it says otherwise.
 struct Defaults {
@@ -37,6 +38,17 @@ impl Suite {
     ) -> Result<Suite, Problems> {
         let name = name.into();
         Document::read(name.clone(), text, |table| Some(read_suite(table, name, overrides)))
+    }
+
+    /// The JSON Schema of a suite.
+    pub fn schema() -> Json {
+        let shape = Document::shape(|table| drop(read_suite(table, String::new(), &BTreeMap::new())));
+        let mut schema = shape.json_schema();
+        // Either may be missing, but not both, and not neither.
+        let test = &mut schema["properties"]["test"]["items"];
+        test["required"] = json!(["name"]);
+        test["oneOf"] = json!([{ "required": ["command"] }, { "required": ["guest"] }]);
+        schema
     }
 }
 
@@ -215,7 +227,12 @@ fn read_guest(mut table: Table<'_>, defaults: &Defaults) -> Option<GuestSettings
         let span = text.span.clone();
         let name = template.render(&table, text);
         match name.strip_prefix("builtin:") {
-            None => Some(Kernel::File(PathBuf::from(name))),
+            None if name.starts_with('/') => Some(Kernel::File(PathBuf::from(name))),
+            None => {
+                let message = format!("`{name}` is no absolute path: kernels are files of the host");
+                table.note("S009", span, message, None);
+                None
+            }
             Some("toolkit") => Some(Kernel::Toolkit),
             Some(_) => {
                 let help = Some("there is builtin:toolkit".into());
@@ -357,7 +374,7 @@ comand = ["true"]
 name = "b"
 cases = "torl"
 [test.guest]
-kernel = "k.elf"
+kernel = "/k.elf"
 memory = "64 M"
 [[test]]
 name = "a"

@@ -321,8 +321,8 @@ fn exit_statuses() {
     use Outcome::{Crashed, Error, Failed, Incomplete, Passed, Skipped, TimedOut};
     let summary = |outcomes: &[Outcome], stopped| Summary {
         results: outcomes.iter().map(|outcome| result(*outcome)).collect(),
-        accelerator: None,
         stopped,
+        ..Summary::default()
     };
     for (outcomes, expected) in [
         (&[][..], 5),
@@ -340,6 +340,9 @@ fn exit_statuses() {
         assert_eq!(exit_status(&summary(outcomes, false)), expected, "{outcomes:?}");
         assert_eq!(exit_status(&summary(outcomes, true)), 1, "{outcomes:?}");
     }
+    // Commands that pass do not make up for a machine that can run no guest.
+    let no_guests = Summary { no_guests: true, ..summary(&[Passed, Skipped], false) };
+    assert_eq!(exit_status(&no_guests), 5);
 }
 
 fn result(outcome: Outcome) -> TestResult {

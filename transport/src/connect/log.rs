@@ -41,11 +41,17 @@ pub(super) fn last_words(log: &str, count: usize) -> String {
     lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
 }
 
+/// Whether ssh has written its last words.
+pub(super) fn ended(log: &str) -> bool {
+    log.contains("Transferred: ")
+}
+
 /// Why a connection that was made has ended.
 pub(super) fn end(log: &str) -> String {
     let since = log.rsplit_once("Entering interactive session").map_or("", |(_, since)| since);
     let words = last_words(since.split_once('\n').map_or("", |(_, since)| since), 1);
-    if !words.is_empty() {
+    // What it says when it tried to take its leave of a host that was gone already.
+    if !words.is_empty() && !words.starts_with("client_loop: send disconnect") {
         words
     } else if since.contains("Transferred:") {
         // ssh says this on a stream that a master in the background does not have.
@@ -67,6 +73,10 @@ mod tests {
         for (log, expected) in [
             (up.to_owned(), "the ssh process that held it was killed"),
             (format!("{up}{closed}"), "it was closed from the other side"),
+            (
+                format!("{up}client_loop: send disconnect: Broken pipe\n{closed}"),
+                "it was closed from the other side",
+            ),
             (
                 format!("{up}Timeout, server 192.0.2.1 not responding.\n{closed}"),
                 "Timeout, server 192.0.2.1 not responding.",

@@ -22,9 +22,11 @@ use crate::start::{Script, StartError, Sudo, remote_command};
 use super::Options;
 use super::classify::classify;
 use super::error::ConnectError;
-use super::log::{ConnectionInfo, end, info};
+use super::log::{ConnectionInfo, end, ended, info};
 
 const PREFIX: &str = "toril-ssh-";
+/// Locked by the program that uses the directory.
+const OWNER: &str = "owner";
 /// Longest directory: ssh binds its socket under a longer temporary name, and a socket's path has 108 bytes.
 const LONGEST: usize = 60;
 /// How long the master stays when the program that started it was killed, in seconds.
@@ -40,6 +42,8 @@ pub(super) struct Master {
     keep: UnixStream,
     log: PathBuf,
     info: ConnectionInfo,
+    /// Locked as long as this program needs the directory of the control socket.
+    _owner: fs::File,
 }
 
 impl Master {
@@ -49,7 +53,7 @@ impl Master {
             // Without this, ssh would only say that permission was denied.
             fs::File::open(file).map_err(|source| ConnectError::Identity { file: file.clone(), source })?;
         }
-        let directory = control_directory()?;
+        let (directory, owner) = control_directory()?;
         let log = directory.path().join("log");
         // Not a pipe: a jump host's ssh keeps it open as long as it runs.
         let beside = directory.path().join("stderr");
@@ -70,12 +74,18 @@ impl Master {
         let text = read(&log);
         // The socket of the master is called so by the openssh crate.
         let socket = directory.path().join("master");
-        let failed = || classify(&text, &read(&beside), &by_hand(ssh));
+        let failed = || classify(&text, &read(&beside), &by_hand(ssh, options));
         if !status.success() {
             return Err(failed());
         }
         let keep = UnixStream::connect(&socket).map_err(|_| failed())?;
-        Ok(Self { session: Arc::new(Session::new_native_mux(directory)), keep, log, info: info(&text) })
+        Ok(Self {
+            session: Arc::new(Session::new_native_mux(directory)),
+            keep,
+            log,
+            info: info(&text),
+            _owner: owner,
+        })
     }
 
     pub(super) fn facts(&self) -> ConnectionInfo {
@@ -121,7 +131,7 @@ impl Master {
                 // The crate makes this of the status 127.
                 Err(openssh::Error::Remote(_)) => Exit::Status(127),
                 Err(_) if session.check().await.is_ok() => Exit::Killed,
-                Err(_) => Exit::ConnectionLost { reason: end(&read(&log)) },
+                Err(_) => Exit::ConnectionLost { reason: reason(&log).await },
             }
         };
         Ok(Process {
@@ -140,6 +150,18 @@ impl Master {
             let _ = session.close().await;
         }
     }
+}
+
+/// Why the connection has ended. ssh closes its sockets first and writes its last words then.
+async fn reason(log: &Path) -> String {
+    for _ in 0..20 {
+        let text = read(log);
+        if ended(&text) {
+            return end(&text);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    end(&read(log))
 }
 
 async fn run(
@@ -205,13 +227,18 @@ fn quoted(path: &Path) -> String {
 }
 
 /// The command with which a person connects to the same host.
-fn by_hand(ssh: &Ssh) -> String {
+fn by_hand(ssh: &Ssh, options: &Options) -> String {
     let mut command = "ssh".to_owned();
     if let Some(file) = &ssh.known_hosts {
         command += &format!(" -o UserKnownHostsFile={}", quoted(file));
     }
     if let Some(file) = &ssh.identity {
         command += &format!(" -i {}", file.display());
+    }
+    for option in &options.ssh_options {
+        let plain = option.chars().all(|c| c.is_ascii_alphanumeric() || "=_-./:@,+%".contains(c));
+        let option = if plain { option.clone() } else { format!("'{}'", option.replace('\'', r"'\''")) };
+        command += &format!(" -o {option}");
     }
     if let Some(port) = ssh.port {
         command += &format!(" -p {port}");
@@ -220,8 +247,8 @@ fn by_hand(ssh: &Ssh) -> String {
     format!("{command} {user}{}", ssh.host)
 }
 
-/// A private directory with a short path.
-fn control_directory() -> Result<TempDir, ConnectError> {
+/// A private directory with a short path, and the lock that says that it is in use.
+fn control_directory() -> Result<(TempDir, fs::File), ConnectError> {
     let places = [std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), Some(std::env::temp_dir())];
     let place = places
         .into_iter()
@@ -229,24 +256,42 @@ fn control_directory() -> Result<TempDir, ConnectError> {
         .find(|place| place.is_dir() && place.as_os_str().len() <= LONGEST)
         .unwrap_or_else(|| PathBuf::from("/tmp"));
     sweep(&place);
-    // Made with mode 0700.
-    tempfile::Builder::new()
-        .prefix(PREFIX)
-        .tempdir_in(&place)
-        .map_err(|source| ConnectError::ControlDirectory { directory: place.display().to_string(), source })
+    loop {
+        let made = lock_new_directory(&place);
+        let failed =
+            |source| ConnectError::ControlDirectory { directory: place.display().to_string(), source };
+        if let Some(made) = made.map_err(failed)? {
+            return Ok(made);
+        }
+    }
 }
 
-/// Removes what programs that were killed have left; masters of theirs have ended by themselves.
+/// `None`: another program swept it away before it was locked.
+fn lock_new_directory(place: &Path) -> std::io::Result<Option<(TempDir, fs::File)>> {
+    // Made with mode 0700.
+    let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
+    let owner = fs::File::create(directory.path().join(OWNER))?;
+    owner.lock()?;
+    Ok(directory.path().join(OWNER).exists().then_some((directory, owner)))
+}
+
+/// Removes what programs that were killed have left, once the masters of theirs have ended by themselves.
 fn sweep(place: &Path) {
     let me = rustix::process::geteuid().as_raw();
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-        let left = entry.file_name().to_string_lossy().starts_with(PREFIX)
-            && entry.metadata().is_ok_and(|data| {
-                let age = data.modified().ok().and_then(|time| time.elapsed().ok());
-                data.is_dir() && data.uid() == me && age.is_some_and(|age| age > Duration::from_secs(3600))
-            })
-            && !entry.path().join("master").exists();
-        if left {
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && entry.metadata().is_ok_and(|data| data.is_dir() && data.uid() == me);
+        // One without the file is being made this moment.
+        let Some(Ok(owner)) = ours.then(|| fs::File::open(entry.path().join(OWNER))) else { continue };
+        // Not by connecting: that keeps a master that nobody uses.
+        let socket = entry.path().join("master");
+        let old = || {
+            let age =
+                entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+            age.is_some_and(|age| age > Duration::from_secs(3600)) && UnixStream::connect(&socket).is_err()
+        };
+        // Held until it is removed.
+        if owner.try_lock().is_ok() && (!socket.exists() || old()) {
             // Another toril may be removing it too.
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -5,20 +5,20 @@ d=@DIR@; n=@NAME@; a="$d/$n";
 go() { echo "toril-agent: ready"; exec "$a" agent; };
 t=; clean() { [ -z "$t" ] || rm -f "$t"; };
 no() { clean; echo "toril-agent: refused $*"; exit 1; };
+failed() {
+case "$e" in
+*"No space left"*|*"quota exceeded"*) no space $(df -Pk "$d" 2>/dev/null | tail -n 1) ;;
+*) no "$1" $e ;;
+esac; };
 if [ -f "$a" ]; then go; fi;
-e=$(mkdir -p "$d" 2>&1) || no write $e;
+e=$(mkdir -p "$d" 2>&1) || failed write;
 if [ -L "$d" ]; then no owner "$d"; fi;
 [ -O "$d" ] || no owner "$d";
 umask 077;
-e=$(mktemp "$d/.upload-XXXXXXXX" 2>&1) || no write $e;
+e=$(mktemp "$d/.upload-XXXXXXXX" 2>&1) || failed write;
 t=$e;
 trap clean EXIT;
 trap "exit 1" HUP INT TERM PIPE;
-failed() {
-case "$e" in
-*"No space left"*|*"quota exceeded"*) no space $(df -Pk "$d" | tail -n 1) ;;
-*) no "$1" $e ;;
-esac; };
 echo "toril-agent: missing";
 read -r size;
 e=$( { head -c "$size" | gzip -dc >"$t"; } 2>&1 ) || failed upload;
