@@ -29,6 +29,11 @@ pub(crate) enum Command {
     Facts(Facts),
     /// Follow a run that was begun earlier, from its beginning to its end.
     Attach(Attach),
+    /// Say what holds here where the command line says nothing, and where each value comes from.
+    Config(Config),
+    /// Look at recipes, and try them on throwaway hosts.
+    #[command(subcommand)]
+    Recipe(Recipe),
     /// Throwaway Debian hosts on this machine. Needs root.
     #[command(subcommand)]
     Sandbox(Sandbox),
@@ -53,7 +58,9 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Hosts {
     /// Hosts to work on.
-    #[arg(required = true, value_name = "HOST")]
+    ///
+    /// Without any, those of toril.toml.
+    #[arg(value_name = "HOST")]
     pub(crate) hosts: Vec<String>,
     #[command(flatten)]
     pub(crate) way: Way,
@@ -62,8 +69,8 @@ pub(crate) struct Hosts {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Way {
     /// The inventory to look hosts up in.
-    #[arg(long, value_name = "FILE", default_value = "inventory.toml")]
-    pub(crate) inventory: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inventory: Option<PathBuf>,
     /// Ask for the password that sudo on the hosts wants.
     #[arg(long)]
     pub(crate) ask_sudo_password: bool,
@@ -90,8 +97,8 @@ pub(crate) struct Output {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RecipeChoice {
     /// The recipe: a file, or the name of a built-in one.
-    #[arg(long, value_name = "RECIPE", default_value = "microvm-host")]
-    pub(crate) recipe: String,
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<String>,
     /// Set a variable of the recipe.
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) vars: Vec<(String, String)>,
@@ -100,8 +107,8 @@ pub(crate) struct RecipeChoice {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SuiteChoice {
     /// The suite: a file, or the name of a built-in one.
-    #[arg(long, value_name = "SUITE", default_value = "smoke")]
-    pub(crate) suite: String,
+    #[arg(long, value_name = "SUITE")]
+    pub(crate) suite: Option<String>,
     /// Set a variable of the suite.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<(String, String)>,
@@ -125,11 +132,21 @@ pub(crate) enum Accel {
     Tcg,
 }
 
+impl Accel {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Running {
     /// Wait so long for another run on the host to end.
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
-    pub(crate) wait: Duration,
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -224,6 +241,84 @@ pub(crate) struct Attach {
     pub(crate) way: Way,
 }
 
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Config {
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the JSON Schema of a kind of file, for editors.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) schema: Option<SchemaOf>,
+}
+
+/// The kinds of files that users write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    Recipe,
+    Suite,
+    Inventory,
+    Toril,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct VirtualMachine {
+    /// Make it a virtual machine, with its own kernel, systemd and udev.
+    #[arg(long, conflicts_with = "disk")]
+    pub(crate) vm: bool,
+    /// What the virtual machine runs under. Without it, KVM where guests run under it, else TCG (emulation).
+    #[arg(long, value_name = "ACCEL", requires = "vm")]
+    pub(crate) accel: Option<Accel>,
+    /// The virtual machine's memory.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2G", requires = "vm")]
+    pub(crate) memory: u64,
+    /// How many processors the virtual machine has.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), default_value_t = 2, requires = "vm")]
+    pub(crate) cpus: u32,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Recipe {
+    /// Say which recipes are built in.
+    List,
+    /// Say all mistakes of recipes at once, or for which releases they are good. Exits with 2 if there are any.
+    Check {
+        /// Recipes: files, or names of built-in ones.
+        #[arg(required = true, value_name = "RECIPE")]
+        recipes: Vec<String>,
+    },
+    /// Print what a recipe means for a release: a recipe without templates and conditions.
+    Show {
+        /// The recipe: a file, or the name of a built-in one.
+        recipe: String,
+        /// The Debian release. Without it 12, or the newest that the recipe supports.
+        #[arg(long, value_name = "RELEASE", value_parser = recipe_release)]
+        release: Option<toril_provisioner::Release>,
+        /// Set a variable of the recipe.
+        #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
+        vars: Vec<(String, String)>,
+    },
+    /// Try a recipe on sandboxes of all its releases: is it carried out, and nothing left to do; is drift that is made
+    /// on purpose named and mended? Needs root. Exits with 4 if not, with 5 if it could not be tried at all.
+    Test(RecipeTest),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RecipeTest {
+    /// The recipe: a file, or the name of a built-in one.
+    pub(crate) recipe: String,
+    /// Try it on this Debian release only; may be repeated.
+    #[arg(long, value_name = "RELEASE", value_parser = recipe_release)]
+    pub(crate) release: Vec<toril_provisioner::Release>,
+    /// Make the sandbox of a release from this file of apt sources (deb822), such as `10=archive.sources`.
+    #[arg(long, value_name = "RELEASE=FILE", value_parser = release_sources)]
+    pub(crate) sources: Vec<(toril_provisioner::Release, PathBuf)>,
+    /// Set a variable of the recipe.
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) vars: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Sandbox {
     /// Make a sandbox, or do nothing if it is there.
@@ -231,12 +326,20 @@ pub(crate) enum Sandbox {
         /// Its name.
         #[arg(default_value = "sandbox")]
         name: String,
+        /// The Debian release: 11, 12 or 13. Without it, the snapshot's, else 12.
+        #[arg(long, value_name = "RELEASE", value_parser = release)]
+        release: Option<toril_sandbox::Release>,
+        /// A file of apt sources (deb822) to make it from, instead of those of this machine's apt.
+        #[arg(long, value_name = "FILE", conflicts_with = "from")]
+        sources: Option<PathBuf>,
         /// Build it on a snapshot.
         #[arg(long, value_name = "SNAPSHOT")]
         from: Option<String>,
         /// The size of its disk, which is then held in memory.
         #[arg(long, value_name = "SIZE", value_parser = size)]
         disk: Option<u64>,
+        #[command(flatten)]
+        machine: VirtualMachine,
     },
     /// Remove sandboxes and all that is in them.
     Down {
@@ -264,6 +367,19 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn size(text: &str) -> Result<u64, String> {
     toril_document::parse_size(text)
+}
+
+fn release(text: &str) -> Result<toril_sandbox::Release, String> {
+    toril_sandbox::Release::parse(text).map_err(|error| error.to_string())
+}
+
+fn recipe_release(text: &str) -> Result<toril_provisioner::Release, String> {
+    toril_provisioner::Release::parse(&format!("debian {text}"))
+}
+
+fn release_sources(text: &str) -> Result<(toril_provisioner::Release, PathBuf), String> {
+    let (release, file) = assignment(text)?;
+    Ok((recipe_release(&release)?, file.into()))
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

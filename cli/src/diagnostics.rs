@@ -18,7 +18,10 @@ pub(crate) fn render(problems: &Problems) -> String {
         text.push('\n');
     }
     let count = problems.0.len();
-    text.push_str(&format!("{count} mistake{}; no host was touched", if count == 1 { "" } else { "s" }));
+    text.push_str(&format!(
+        "error: {count} mistake{}; no host was touched",
+        if count == 1 { "" } else { "s" }
+    ));
     text
 }
 

@@ -1,36 +1,69 @@
+use std::io;
+use std::process::exit;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tokio::sync::watch;
+
+use crate::exit::Status;
+
+/// How long an orderly leave may take.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// Ctrl-C (and SIGTERM): the first asks for an end at the next safe point, the second ends this program at once.
 #[derive(Clone)]
-pub(crate) struct Interrupts(watch::Receiver<bool>);
+pub(crate) struct Interrupts(watch::Receiver<usize>);
 
 impl Interrupts {
-    /// Begins to listen.
-    pub(crate) fn listen(tell: impl Fn() + Send + 'static) -> std::io::Result<Interrupts> {
-        let (sender, receiver) = watch::channel(false);
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::spawn(async move {
-            for count in 0.. {
-                tokio::select! {
-                    pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
-                    _ = terminate.recv() => {}
-                }
-                if count > 0 {
-                    std::process::exit(i32::from(crate::exit::Status::Operation.number()));
-                }
-                tell();
+    /// Begins to listen, on a thread: the runtime may be busy with something that does not yield.
+    pub(crate) fn listen() -> io::Result<Interrupts> {
+        let (sender, receiver) = watch::channel(0);
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        thread::Builder::new().name("interrupts".into()).spawn(move || {
+            for (before, _) in signals.forever().enumerate() {
                 // Nobody may be waiting for it.
-                let _ = sender.send(true);
+                let _ = sender.send(before + 1);
+                if before > 0 {
+                    thread::sleep(LEAVE);
+                    exit(Status::Operation.number().into());
+                }
             }
-        });
+        })?;
         Ok(Interrupts(receiver))
     }
 
     /// Waits for the first.
     pub(crate) async fn first(&self) {
+        self.reach(1).await;
+    }
+
+    /// Waits for the second.
+    pub(crate) async fn second(&self) {
+        self.reach(2).await;
+    }
+
+    async fn reach(&self, count: usize) {
         let mut receiver = self.0.clone();
-        if receiver.wait_for(|pressed| *pressed).await.is_err() {
+        if receiver.wait_for(|pressed| *pressed >= count).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Waits, without yielding, until a line can be read from standard input; `false` after an interrupt.
+    pub(crate) fn wait_for_line(&self) -> io::Result<bool> {
+        const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let input = io::stdin();
+        while *self.0.borrow() == 0 {
+            match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&PAUSE)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 }

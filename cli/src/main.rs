@@ -7,6 +7,7 @@ mod commands;
 mod diagnostics;
 mod exit;
 mod interrupt;
+mod settings;
 mod view;
 
 use std::io::{self, Write};

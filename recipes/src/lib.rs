@@ -13,6 +13,7 @@ pub struct BuiltIn {
 pub const ALL: &[BuiltIn] = &[
     BuiltIn { name: "microvm-host", text: include_str!("../microvm-host.toml") },
     BuiltIn { name: "sandbox-host", text: include_str!("../sandbox-host.toml") },
+    BuiltIn { name: "sandbox-vm-host", text: include_str!("../sandbox-vm-host.toml") },
 ];
 
 /// The recipe of this name.

@@ -1,34 +1,55 @@
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::bootstrap::{Bootstrap, PACKAGES, USER};
 use crate::options::Progress;
 use crate::sources::Apt;
-use crate::{Error, files, shift, tools};
+use crate::{Error, Release, files, shift, vm};
 
-const CODENAME: &str = "bookworm";
-/// Changes whenever something else here does that makes another base.
-const RECIPE: &str = "2";
-/// What a small cloud image has beyond `apt` and the essential packages, and what of it the work here meets: sshd,
-/// sudo, and udev, whose installation makes the group kvm.
-const PACKAGES: &str = "ca-certificates,iproute2,kmod,openssh-server,procps,sudo,udev";
-/// The user that cloud images log in as, in the groups that cloud-init gives it.
-const USER: &str = "chroot \"$1\" useradd --create-home --shell /bin/bash --uid 1000 \
-     --groups adm,audio,cdrom,dialout,dip,floppy,plugdev,sudo,video debian";
+/// How the bases of one kind of sandbox differ from another's.
+pub(crate) struct Flavour {
+    /// What their names begin with, before the release.
+    pub prefix: &'static str,
+    /// Changes whenever something else does that makes another base.
+    pub recipe: &'static str,
+    /// Beyond `apt` and the essential ones.
+    pub packages: &'static str,
+    /// What of a base's directory is the lowest layer of sandboxes.
+    pub lowest: &'static str,
+    /// Turns the file system, the second path, into what sandboxes stand on, in the first one.
+    pub finish: fn(&Path, &Path) -> Result<(), Error>,
+}
+
+impl Flavour {
+    /// What containers stand on.
+    pub const CONTAINER: Flavour = Flavour {
+        prefix: "debian-",
+        recipe: "2",
+        packages: PACKAGES,
+        lowest: "rootfs",
+        finish: finish_container,
+    };
+}
 
 /// A read-only Debian that sandboxes stand on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    /// `debian-12-` and a hash of all that it was made from.
+    /// `debian-`, the release, and a hash of all that it was made from.
     pub name: String,
     /// Its directory.
     pub path: PathBuf,
+}
+
+/// What a base is made of.
+struct Wanted<'w> {
+    flavour: &'w Flavour,
+    release: Release,
+    apt: Apt,
 }
 
 /// Written last: a base without it is none.
@@ -40,9 +61,9 @@ struct Stamp {
 }
 
 impl Base {
-    /// Its file system.
-    pub(crate) fn rootfs(&self) -> PathBuf {
-        self.path.join("rootfs")
+    /// What sandboxes stand on.
+    pub(crate) fn lowest(&self, flavour: &Flavour) -> PathBuf {
+        self.path.join(flavour.lowest)
     }
 
     fn is_complete(&self) -> Result<bool, Error> {
@@ -50,7 +71,7 @@ impl Base {
     }
 
     pub(crate) fn list(dir: &Path) -> Result<Vec<Base>, Error> {
-        let names = files::list(dir)?.into_iter().filter(|name| name.starts_with("debian-"));
+        let names = files::list(dir)?.into_iter().filter(|name| is_name(name));
         let mut bases: Vec<_> = names.map(|name| Base { path: dir.join(&name), name }).collect();
         let mut result = Ok(());
         bases.retain(|base| match base.is_complete() {
@@ -63,10 +84,21 @@ impl Base {
         result.map(|()| bases)
     }
 
-    /// The base for this machine's apt set-up, built now if it is not there. Others who want it at the same time wait.
-    pub(crate) fn ensure(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Base, Error> {
-        let apt = Apt::of_this_machine(CODENAME)?;
-        let name = format!("debian-12-{}", hash(&apt)?);
+    /// The base of a release from these sources, else from those of this machine's apt; built now if it is not there.
+    /// Others who want one at the same time wait.
+    pub(crate) fn ensure(
+        dir: &Path,
+        flavour: &Flavour,
+        release: Release,
+        sources: Option<&Path>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Base, Error> {
+        let apt = match sources {
+            Some(file) => Apt::of_file(file, release)?,
+            None => Apt::of_this_machine(release)?,
+        };
+        let wanted = Wanted { flavour, release, apt };
+        let name = format!("{}{}-{}", flavour.prefix, release.version, wanted.hash()?);
         let base = Base { path: dir.join(&name), name };
         if base.is_complete()? {
             return Ok(base);
@@ -84,35 +116,42 @@ impl Base {
             for debris in files::list(dir)?.iter().filter(|name| name.starts_with("building-")) {
                 files::remove(&dir.join(debris))?;
             }
-            build(dir, &base, &apt, &lock, progress)?;
+            build(dir, &base, &wanted, &lock, progress)?;
         }
         Ok(base)
     }
 }
 
-fn hash(apt: &Apt) -> Result<String, Error> {
-    let mut hash = Sha256::new();
-    let settings = apt.settings.join("\n");
-    for part in [RECIPE, CODENAME, PACKAGES, USER, &apt.sources, &settings] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
+fn is_name(name: &str) -> bool {
+    [Flavour::CONTAINER.prefix, vm::IMAGE.prefix].iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Wanted<'_> {
+    fn hash(&self) -> Result<String, Error> {
+        let Wanted { flavour, release, apt } = self;
+        let mut hash = Sha256::new();
+        let settings = apt.settings.join("\n");
+        for part in [flavour.recipe, release.codename, flavour.packages, USER, &apt.sources, &settings] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        for keyring in &apt.keyrings {
+            hash.update(fs::read(keyring).map_err(Error::io("read", keyring))?);
+        }
+        Ok(hex::encode(&hash.finalize()[..6]))
     }
-    for keyring in &apt.keyrings {
-        hash.update(fs::read(keyring).map_err(Error::io("read", keyring))?);
-    }
-    Ok(hex::encode(&hash.finalize()[..6]))
 }
 
 fn build(
     dir: &Path,
     base: &Base,
-    apt: &Apt,
+    wanted: &Wanted<'_>,
     lock: &File,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let work = dir.join(format!("building-{}", std::process::id()));
     files::make_private_dir(&work)?;
-    let built = build_in(&work, dir, base, apt, lock, progress);
+    let built = build_in(&work, dir, base, wanted, lock, progress);
     let removed = files::remove(&work);
     built.and(removed)
 }
@@ -121,22 +160,27 @@ fn build_in(
     work: &Path,
     dir: &Path,
     base: &Base,
-    apt: &Apt,
+    wanted: &Wanted<'_>,
     lock: &File,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
+    let Wanted { flavour, release, apt } = wanted;
+    let release = *release;
     let new = work.join("base");
     let rootfs = new.join("rootfs");
     files::make_private_dir(&new)?;
-    let sources = work.join("debian.sources");
-    fs::write(&sources, &apt.sources).map_err(Error::io("write", &sources))?;
     let log = dir.join("build.log");
-    mmdebstrap(work, &rootfs, apt, lock, &log, progress)?;
-    progress(Progress::BuildingBase { step: "making it a cloud image".to_owned() });
-    customize(&rootfs, apt)?;
-    shift::tree(&rootfs)?;
-    let stamp =
-        Stamp { packages: PACKAGES.to_owned(), sources: apt.sources.clone(), settings: apt.settings.clone() };
+    let bootstrap = Bootstrap { release, packages: flavour.packages, work, lock, log: &log };
+    let apt = bootstrap.run(&rootfs, apt, progress)?;
+    progress(Progress::BuildingBase { step: format!("{release}: making it a cloud image") });
+    check_release(&rootfs, release)?;
+    customize(&rootfs, &apt)?;
+    (flavour.finish)(&new, &rootfs)?;
+    let stamp = Stamp {
+        packages: flavour.packages.to_owned(),
+        sources: apt.sources.clone(),
+        settings: apt.settings.clone(),
+    };
     files::write_json(&new.join("base.json"), &stamp)?;
     // All of it must be on the disk before the name is.
     let opened = File::open(&new).map_err(Error::io("open", &new))?;
@@ -146,50 +190,15 @@ fn build_in(
     fs::rename(&new, &base.path).map_err(Error::io("put in place", &base.path))
 }
 
-/// Runs mmdebstrap so that nothing of it outlives this thread: it ends with its parent, its processes with it, and
-/// its mounts with them. It keeps the lock as its standard input, so that nobody sweeps below it.
-fn mmdebstrap(
-    work: &Path,
-    rootfs: &Path,
-    apt: &Apt,
-    lock: &File,
-    log_path: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), Error> {
-    let stdin = lock.try_clone().map_err(Error::io("duplicate the lock of", work))?;
-    let mut log = File::create(log_path).map_err(Error::io("write", log_path))?;
-    let stdout = log.try_clone().map_err(Error::io("duplicate", log_path))?;
-    let failed = |how: String| Error::Build { how, tail: files::tail(log_path), log: log_path.to_owned() };
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork"])
-        .args(["--kill-child=KILL", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=minbase"])
-        .args(["--format=directory", &format!("--include={PACKAGES}"), &format!("--customize-hook={USER}")])
-        .args(apt.settings.iter().map(|line| format!("--aptopt={}", line.trim_end_matches(';'))))
-        .arg(CODENAME)
-        .arg(rootfs)
-        .arg("./debian.sources")
-        .current_dir(work)
-        .env("PATH", tools::search_path())
-        .env("TMPDIR", work)
-        .env("LC_ALL", "C.UTF-8")
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(stdin)
-        .stdout(stdout)
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| failed(format!("could not be started: {error}")))?;
-    if let Some(stderr) = child.stderr.take() {
-        for line in BufReader::new(stderr).split(b'\n') {
-            let line = line.map_err(Error::io("read what mmdebstrap says in", work))?;
-            let line = String::from_utf8_lossy(&line);
-            writeln!(log, "{line}").map_err(Error::io("write", log_path))?;
-            if let Some(step) = line.strip_prefix("I: ") {
-                progress(Progress::BuildingBase { step: step.to_owned() });
-            }
-        }
+/// Sources that somebody wrote may say anything.
+fn check_release(rootfs: &Path, release: Release) -> Result<(), Error> {
+    let path = rootfs.join("usr/lib/os-release");
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let version = text.lines().find_map(|line| line.strip_prefix("VERSION_ID=")).unwrap_or_default();
+    match version.trim_matches('"') {
+        version if version == release.version => Ok(()),
+        found => Err(Error::WrongRelease { wanted: release, found: format!("debian {found}") }),
     }
-    let status = child.wait().map_err(|error| failed(format!("was lost: {error}")))?;
-    if status.success() { Ok(()) } else { Err(failed(format!("ended with {status}"))) }
 }
 
 /// What makes it a cloud image, and no copy of this machine. Nothing foreign has run in there, so links are Debian's.
@@ -216,12 +225,16 @@ fn customize(rootfs: &Path, apt: &Apt) -> Result<(), Error> {
         write(&rootfs.join("etc/apt/apt.conf.d/90mirror"), settings.as_bytes(), 0o644)?;
     }
     write(&rootfs.join("etc/machine-id"), b"", 0o444)?;
-    write(&rootfs.join("etc/sudoers.d/90-cloud-init-users"), b"debian ALL=(ALL) NOPASSWD:ALL\n", 0o440)?;
-    // No service manager runs here: packages are not to start services.
-    write(&rootfs.join("usr/sbin/policy-rc.d"), b"#!/bin/sh\nexit 101\n", 0o755)
+    write(&rootfs.join("etc/sudoers.d/90-cloud-init-users"), b"debian ALL=(ALL) NOPASSWD:ALL\n", 0o440)
 }
 
-fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+fn finish_container(_: &Path, rootfs: &Path) -> Result<(), Error> {
+    // No service manager runs here: packages are not to start services.
+    write(&rootfs.join("usr/sbin/policy-rc.d"), b"#!/bin/sh\nexit 101\n", 0o755)?;
+    shift::tree(rootfs)
+}
+
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("make the directory", parent))?;
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use toril_machine::{CommandError, WriteError};
 
+use crate::{Kind, Release};
+
 /// Why something could not be done with a sandbox.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +60,65 @@ pub enum Error {
         problem: String,
     },
 
+    /// There is no such release, or toril does not know it.
+    #[error("{0:?} is no Debian release that sandboxes can be made of: these are {known}", known = known_releases())]
+    UnknownRelease(String),
+
+    /// A release that is only in Debian's archive.
+    #[error(
+        "{release} left Debian's mirrors, and this machine's apt knows only these: name a file of apt sources with \
+         --sources, for http://archive.debian.org/debian (or a mirror of it) with `Suites: {}` and with \
+         `Check-Valid-Until: no`", release.codename
+    )]
+    Archived {
+        /// The release.
+        release: Release,
+    },
+
+    /// The mirror does not have a release, or not its security updates.
+    #[error(
+        "the mirror that this machine's apt uses does not have {}: {release} cannot be made from it; name a file of \
+         apt sources for a mirror that has it with --sources", suites.join(", ")
+    )]
+    SuiteGone {
+        /// The release.
+        release: Release,
+        /// The suites that are missing.
+        suites: Vec<String>,
+    },
+
+    /// This machine does not have the keys that a release is signed with.
+    #[error(
+        "this machine does not know the keys that {release} is signed with ({keys}): bring its package \
+         debian-archive-keyring up to date"
+    )]
+    UnknownKeys {
+        /// The release.
+        release: Release,
+        /// What apt calls them.
+        keys: String,
+    },
+
+    /// The base that these sources gave is of another release.
+    #[error("the sources give {found}, and not {wanted}: look at their suites")]
+    WrongRelease {
+        /// What was asked for.
+        wanted: Release,
+        /// What they give.
+        found: String,
+    },
+
+    /// A sandbox of that name is up, or a snapshot was taken, with another release.
+    #[error("{of} is debian {is}, and not {wanted}: take another name, or leave --release out")]
+    OtherRelease {
+        /// The sandbox or snapshot.
+        of: String,
+        /// Its version.
+        is: String,
+        /// What was asked for.
+        wanted: Release,
+    },
+
     /// This machine's apt has no source that a Debian base could come from.
     #[error(
         "apt on this machine knows no Debian source to make a sandbox from (no suite {codename} with component main): \
@@ -105,6 +166,46 @@ pub enum Error {
         seconds: u64,
     },
 
+    /// A virtual machine could not be made of a release.
+    #[error(
+        "virtual machines are made of debian 12 and newer, and not of {release}: leave --vm out for a container"
+    )]
+    NoMachine {
+        /// The release.
+        release: Release,
+    },
+
+    /// A virtual machine's disk has one size.
+    #[error("the disk of a virtual machine cannot be limited: leave --disk out")]
+    NoDiskLimit,
+
+    /// A sandbox of that name is up, or a snapshot was taken, of another kind.
+    #[error("{of} is a {is}, and not a {wanted}: take another name, or change --vm")]
+    OtherKind {
+        /// The sandbox or snapshot.
+        of: String,
+        /// What it is.
+        is: Kind,
+        /// What was asked for.
+        wanted: Kind,
+    },
+
+    /// A virtual machine did not shut down.
+    #[error(
+        "sandbox {name} cannot be kept, because it does not shut down: {problem}; its log ({}) ends with:\n{tail}",
+        log.display()
+    )]
+    Shutdown {
+        /// The sandbox.
+        name: String,
+        /// What was seen.
+        problem: String,
+        /// The end of its log.
+        tail: String,
+        /// Its log.
+        log: PathBuf,
+    },
+
     /// There is no such sandbox.
     #[error("there is no sandbox {0}: `toril sandbox list` shows those that exist")]
     NoSuchSandbox(String),
@@ -143,12 +244,34 @@ pub enum Error {
     #[error("found no free port for sandbox {0} on a loopback address in 100 tries")]
     NoPort(String),
 
+    /// The program that a sandbox consists of ended.
+    #[error("{program} ended with {status}")]
+    Ended {
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
+
     /// The stage was called by somebody else than `up`.
     #[error("this is a step of `toril sandbox up` and nothing to call by hand: {0}")]
     NotStaged(&'static str),
 }
 
 impl Error {
+    /// Whether sandboxes like the one asked for cannot be made on this machine, whatever is tried again.
+    pub fn is_not_possible_here(&self) -> bool {
+        matches!(
+            self,
+            Error::NeedsRoot { .. }
+                | Error::MissingTools(_)
+                | Error::Archived { .. }
+                | Error::SuiteGone { .. }
+                | Error::UnknownKeys { .. }
+                | Error::NoSources { .. }
+        )
+    }
+
     /// For `map_err`: names the action and the path.
     pub(crate) fn io(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let doing = format!("{action} {}", path.display());
@@ -160,4 +283,10 @@ impl Error {
         let doing = doing.to_string();
         move |errno| Error::Io { doing, source: errno.into() }
     }
+}
+
+/// Such as `11 (bullseye), 12 (bookworm)`.
+fn known_releases() -> String {
+    let known = Release::ALL.map(|release| format!("{} ({})", release.version, release.codename));
+    known.join(", ")
 }

@@ -12,10 +12,19 @@ use std::time::{Duration, Instant};
 
 use crate::host_dir::HostDir;
 use crate::plan::{Plan, Running};
-use crate::{Error, files, tools};
+use crate::{Error, Kind, files, tools};
 
-/// A sandbox answers in a fraction of a second; a machine that is busy building something may need longer.
-const START: Duration = Duration::from_secs(60);
+/// A container answers in a fraction of a second, an emulated machine in a quarter of a minute; where something else
+/// is being built, both may need longer.
+fn start_limit(kind: Kind) -> Duration {
+    Duration::from_secs(match kind {
+        Kind::Container => 60,
+        Kind::VirtualMachine => 300,
+    })
+}
+
+/// What sshd and QEMU say when somebody has the port.
+const PORT_TAKEN: [&str; 2] = ["Address already in use", "Could not set up host forwarding rule"];
 
 /// How a start ended.
 pub(crate) enum Launched {
@@ -89,7 +98,8 @@ pub(crate) fn launch(host_dir: &HostDir, plan: &Plan, stage_exe: &[OsString]) ->
 /// Waits until sshd answers on a sandbox that was started.
 pub(crate) fn wait(host_dir: &HostDir, plan: &Plan) -> Result<Launched, Error> {
     let address = SocketAddr::from((plan.address, plan.port));
-    let until = Instant::now() + START;
+    let limit = start_limit(plan.kind());
+    let until = Instant::now() + limit;
     loop {
         if answers(address)
             && Running::read(&host_dir.path)?.is_some_and(|running| running.is_alive().unwrap_or(false))
@@ -97,13 +107,14 @@ pub(crate) fn wait(host_dir: &HostDir, plan: &Plan) -> Result<Launched, Error> {
             return Ok(Launched::Up);
         }
         if host_dir.take_life_lock()?.is_some() {
-            if files::tail(&host_dir.path.join("log")).contains("Address already in use") {
+            let log = files::tail(&host_dir.path.join("log"));
+            if PORT_TAKEN.iter().any(|words| log.contains(words)) {
                 return Ok(Launched::PortTaken);
             }
             return Err(start_error(host_dir, "it ended at once".to_owned()));
         }
         if Instant::now() > until {
-            let problem = format!("its sshd does not answer on {address} after {} seconds", START.as_secs());
+            let problem = format!("its sshd does not answer on {address} after {} seconds", limit.as_secs());
             let error = start_error(host_dir, problem);
             host_dir.kill()?;
             return Err(error);
@@ -112,11 +123,11 @@ pub(crate) fn wait(host_dir: &HostDir, plan: &Plan) -> Result<Launched, Error> {
     }
 }
 
-/// A connection alone says nothing: sshd is there when its greeting is.
+/// A connection alone says nothing (QEMU takes it before anything runs inside): sshd is there when its greeting is.
 fn answers(address: SocketAddr) -> bool {
     let greeting = || -> std::io::Result<[u8; 4]> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         let mut greeting = [0; 4];
         stream.read_exact(&mut greeting)?;
         Ok(greeting)

@@ -9,8 +9,16 @@
 //! ```text
 //! unshare (supervisor) ── stage ⇒ crun (init of the outer namespace) ── sshd (PID 1 inside) ── …
 //! ```
+//!
+//! A sandbox may also be a virtual machine ([`Machine`]): QEMU over a layer of a cached disk image, with Debian's own
+//! kernel, systemd and udev. It ends in the same way:
+//!
+//! ```text
+//! unshare (supervisor) ── stage (init of the outer namespace) ── qemu
+//! ```
 
 mod base;
+mod bootstrap;
 mod dirs;
 mod error;
 mod files;
@@ -22,6 +30,7 @@ mod options;
 mod plan;
 mod ports;
 mod process;
+mod release;
 mod sandboxes;
 mod seed;
 mod shift;
@@ -29,12 +38,15 @@ mod snapshots;
 mod sources;
 mod stage;
 mod tools;
+mod vm;
 
 pub use base::Base;
 pub use dirs::Dirs;
 pub use error::Error;
 pub use options::{Options, Progress};
+pub use release::Release;
 pub use sandboxes::{Sandbox, Sandboxes, State};
 pub use snapshots::Snapshot;
 pub use stage::stage;
 pub use tools::missing_tools;
+pub use vm::{Accelerator, Kind, Machine};

@@ -168,6 +168,8 @@ mod tests {
             lowers: vec![],
             disk_limit: None,
             from: None,
+            release: "12".into(),
+            machine: None,
             home: 0,
         };
         let here = Path::new("/x");

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::files;
 use crate::process::Process;
+use crate::{Error, Kind, Machine, Release, files};
 
 /// What a sandbox is made of: written by `up`, read by the stage and by everyone who asks later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +17,19 @@ pub(crate) struct Plan {
     pub lowers: Vec<PathBuf>,
     pub disk_limit: Option<u64>,
     pub from: Option<String>,
+    /// The Debian release's version.
+    #[serde(default = "before_there_was_a_choice")]
+    pub release: String,
+    /// The virtual machine that it is; without it, a container.
+    #[serde(default)]
+    pub machine: Option<Machine>,
     /// The mount namespace of who called `up`, where nothing may be mounted.
     pub home: u64,
+}
+
+/// What plans and snapshots of earlier versions were of.
+pub(crate) fn before_there_was_a_choice() -> String {
+    Release::default().version.to_owned()
 }
 
 /// The number of the mount namespace that this process is in.
@@ -38,6 +48,10 @@ pub(crate) struct Running {
 }
 
 impl Plan {
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.machine.as_ref())
+    }
+
     pub fn read(host_dir: &Path) -> Result<Option<Plan>, Error> {
         files::read_json(&host_dir.join("plan.json"))
     }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use toril_inventory::{Host, Reach, Ssh};
 
-use crate::base::Base;
+use crate::base::{Base, Flavour};
 use crate::host_dir::HostDir;
 use crate::launch::{self, Launched};
 use crate::options::{Options, Progress};
 use crate::plan::{self, Plan, Running};
 use crate::snapshots::{self, Snapshot};
-use crate::{Dirs, Error, files, name, ports, tools};
+use crate::{Dirs, Error, Kind, Machine, Release, files, name, ports, tools, vm};
 
 /// The sandboxes of this machine.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Sandbox {
     address: Ipv4Addr,
     port: u16,
     from: Option<String>,
+    release: String,
+    machine: Option<Machine>,
     init: Option<u32>,
 }
 
@@ -67,12 +69,27 @@ impl Sandbox {
         self.from.as_deref()
     }
 
+    /// The version of the Debian release that it is, such as `12`.
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.machine.as_ref())
+    }
+
+    /// The virtual machine; `None` for a container.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
     /// The process on this machine with which the whole sandbox ends; `None` for a dead one.
     pub fn init_pid(&self) -> Option<u32> {
         self.init
     }
 
-    /// What its sshd, and before that its start, said.
+    /// What its sshd, and before that its start, said; a virtual machine's serial console.
     pub fn log(&self) -> PathBuf {
         self.dir.join("log")
     }
@@ -92,6 +109,16 @@ impl Sandbox {
         }
     }
 
+    /// Itself, unless the options name another release, or ask for a virtual machine where it is none.
+    fn if_like(self, options: &Options) -> Result<Sandbox, Error> {
+        let of = format!("sandbox {}", self.name);
+        of_release(&of, &self.release, options.release)?;
+        if options.machine.is_some() {
+            of_kind(&of, self.kind(), options.kind())?;
+        }
+        Ok(self)
+    }
+
     /// `None` while `up` has only begun.
     fn read(dir: &Path, name: &str) -> Result<Option<Sandbox>, Error> {
         let Some(plan) = Plan::read(dir)? else { return Ok(None) };
@@ -106,6 +133,8 @@ impl Sandbox {
             address: plan.address,
             port: plan.port,
             from: plan.from,
+            release: plan.release,
+            machine: plan.machine,
             init: running.map(|running| running.init.pid),
         }))
     }
@@ -128,7 +157,7 @@ impl Sandboxes {
     }
 
     /// Makes a sandbox and waits until its sshd answers. One that runs already is returned as it is, whatever
-    /// `options` says; a dead one of that name is cleared away, files and all, and made anew.
+    /// `options` says, if it is of the release that they name; a dead one of that name is cleared away, files and all, and made anew.
     ///
     /// # Errors
     /// Not root, programs missing, no mirror, disk full; a sandbox that did not answer is killed.
@@ -139,25 +168,23 @@ impl Sandboxes {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Sandbox, Error> {
         name::check(name)?;
-        tools::check("making a sandbox")?;
+        options.check()?;
+        tools::check("making a sandbox", options.kind())?;
         if let Some(sandbox) = self.get(name)?.filter(|sandbox| sandbox.state == State::Running) {
             let host_dir = HostDir::lock(&sandbox.dir, name)?;
             if let Some(host_dir) = host_dir
                 && let Some(sandbox) = wait_if_running(&host_dir)?
             {
-                return Ok(sandbox);
+                return sandbox.if_like(options);
             }
         }
-        let lowers = match &options.from {
-            Some(snapshot) => Snapshot::find(&self.dirs, snapshot)?.layers()?,
-            None => vec![Base::ensure(&self.dirs.base, progress)?.rootfs()],
-        };
+        let (lowers, release) = self.layers(options, progress)?;
         let host_dir = HostDir::make_and_lock(&self.host_path(name), name)?;
         if let Some(sandbox) = wait_if_running(&host_dir)? {
-            return Ok(sandbox);
+            return sandbox.if_like(options);
         }
         progress(Progress::Starting);
-        let started = self.start(&host_dir, options, lowers, progress);
+        let started = self.start(&host_dir, options, &lowers, &release, progress);
         if started.is_err() {
             // The log stays for the reader; nothing runs.
             host_dir.kill()?;
@@ -165,11 +192,35 @@ impl Sandboxes {
         started
     }
 
+    /// What a sandbox stands on, the topmost first, and the release that this is.
+    fn layers(
+        &self,
+        options: &Options,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Vec<PathBuf>, String), Error> {
+        let Some(name) = &options.from else {
+            let release = options.release.unwrap_or_default();
+            let flavour = match options.kind() {
+                Kind::Container => &Flavour::CONTAINER,
+                Kind::VirtualMachine => &vm::IMAGE,
+            };
+            let sources = options.sources.as_deref();
+            let base = Base::ensure(&self.dirs.base, flavour, release, sources, progress)?;
+            return Ok((vec![base.lowest(flavour)], release.version.to_owned()));
+        };
+        let snapshot = Snapshot::find(&self.dirs, name)?;
+        let of = format!("snapshot {name}");
+        of_release(&of, snapshot.release(), options.release)?;
+        of_kind(&of, snapshot.kind(), options.kind())?;
+        Ok((snapshot.layers()?, snapshot.release().to_owned()))
+    }
+
     fn start(
         &self,
         host_dir: &HostDir,
         options: &Options,
-        lowers: Vec<PathBuf>,
+        lowers: &[PathBuf],
+        release: &str,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Sandbox, Error> {
         const TRIES: u32 = 5;
@@ -180,13 +231,19 @@ impl Sandboxes {
                 name: host_dir.name.clone(),
                 address,
                 port,
-                lowers: lowers.clone(),
+                lowers: lowers.to_vec(),
                 disk_limit: options.disk_limit,
                 from: options.from.clone(),
+                release: release.to_owned(),
+                machine: options.machine.clone(),
                 home: plan::mount_namespace()?,
             };
             plan.write(&host_dir.path)?;
             launch::make_keys(&host_dir.path, &plan)?;
+            if let (Kind::VirtualMachine, Some(below)) = (plan.kind(), lowers.first()) {
+                vm::write_credential(&host_dir.path, &plan)?;
+                vm::make_overlay(below, &host_dir.path)?;
+            }
             match launch::launch(host_dir, &plan, &self.stage_exe)? {
                 Launched::Up => break,
                 Launched::PortTaken if attempt < TRIES => progress(Progress::PortTaken { port }),
@@ -248,10 +305,11 @@ impl Sandboxes {
         first_error.map_or(Ok(gone), Err)
     }
 
-    /// Takes a sandbox down and keeps what it had written, for [`Options::from`].
+    /// Takes a sandbox down and keeps what it had written, for [`Options::from`]. A virtual machine shuts down for it.
     ///
     /// # Errors
-    /// No such sandbox, one with a disk limit (its files are in memory), a name that is taken.
+    /// No such sandbox, one with a disk limit (its files are in memory), a name that is taken; a virtual machine that
+    /// does not run, or does not shut down.
     pub fn snapshot(&self, name: &str, save_as: &str) -> Result<Snapshot, Error> {
         name::check(name)?;
         name::check(save_as)?;
@@ -294,6 +352,19 @@ impl Sandboxes {
 
     fn host_path(&self, name: &str) -> PathBuf {
         self.dirs.hosts().join(name)
+    }
+}
+
+fn of_kind(of: &str, is: Kind, wanted: Kind) -> Result<(), Error> {
+    if is == wanted { Ok(()) } else { Err(Error::OtherKind { of: of.to_owned(), is, wanted }) }
+}
+
+fn of_release(of: &str, is: &str, wanted: Option<Release>) -> Result<(), Error> {
+    match wanted {
+        Some(wanted) if wanted.version != is => {
+            Err(Error::OtherRelease { of: of.to_owned(), is: is.to_owned(), wanted })
+        }
+        _ => Ok(()),
     }
 }
 

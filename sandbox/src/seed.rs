@@ -14,11 +14,12 @@ use crate::shift;
 const DEBIAN: u32 = 1000;
 
 pub(crate) struct Seed {
-    path: &'static str,
-    content: Vec<u8>,
-    mode: u32,
+    /// Below the root directory.
+    pub path: &'static str,
+    pub content: Vec<u8>,
+    pub mode: u32,
     /// User and group id in the sandbox.
-    owner: u32,
+    pub owner: u32,
 }
 
 impl Seed {

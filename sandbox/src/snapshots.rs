@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host_dir::HostDir;
 use crate::plan::Plan;
-use crate::{Dirs, Error, files};
+use crate::{Dirs, Error, Kind, files, vm};
 
 /// What a sandbox had written when it was taken down, for others to begin from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,19 @@ struct Below {
     lowers: Vec<PathBuf>,
     /// The snapshot among them that is directly below.
     from: Option<String>,
+    /// The Debian release's version.
+    #[serde(default = "crate::plan::before_there_was_a_choice")]
+    release: String,
+    #[serde(default)]
+    kind: Kind,
+}
+
+/// What a snapshot keeps of a sandbox's directory, and what that is called in the snapshot's.
+fn kept(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Container => ("upper", "layer"),
+        Kind::VirtualMachine => (vm::DISK, vm::DISK),
+    }
 }
 
 impl Snapshot {
@@ -34,15 +47,26 @@ impl Snapshot {
         Ok(Snapshot { name: name.to_owned(), path, below })
     }
 
+    /// The Debian release's version, such as `12`.
+    pub fn release(&self) -> &str {
+        &self.below.release
+    }
+
+    /// What the sandbox was, and what those made from it are.
+    pub fn kind(&self) -> Kind {
+        self.below.kind
+    }
+
     pub(crate) fn list(dirs: &Dirs) -> Result<Vec<Snapshot>, Error> {
         let names = files::list(&dirs.snapshots())?;
         names.iter().filter(|name| !name.starts_with('.')).map(|name| Snapshot::find(dirs, name)).collect()
     }
 
-    /// The file systems of a sandbox made from this, the topmost first.
+    /// The layers of a sandbox made from this, the topmost first.
     pub(crate) fn layers(&self) -> Result<Vec<PathBuf>, Error> {
-        let layers: Vec<_> = [self.path.join("layer")].into_iter().chain(self.below.lowers.clone()).collect();
-        match layers.iter().find(|layer| !layer.is_dir()) {
+        let layers: Vec<_> =
+            [self.path.join(kept(self.kind()).1)].into_iter().chain(self.below.lowers.clone()).collect();
+        match layers.iter().find(|layer| !layer.exists()) {
             Some(gone) => Err(Error::LayerGone { snapshot: self.name.clone(), layer: gone.clone() }),
             None => Ok(layers),
         }
@@ -58,17 +82,27 @@ pub(crate) fn take(dirs: &Dirs, host_dir: HostDir, plan: &Plan, save_as: &str) -
     if path.exists() {
         return Err(Error::SnapshotExists(save_as.to_owned()));
     }
-    host_dir.kill()?;
+    match plan.kind() {
+        Kind::Container => host_dir.kill()?,
+        Kind::VirtualMachine => vm::off(&host_dir)?,
+    }
     // Complete before it has its name. One that is left from a killed process is nobody's.
     let new = dirs.snapshots().join(format!(".new-{save_as}"));
     files::remove(&new)?;
     files::make_private_dir(&new)?;
-    let upper = host_dir.path.join("upper");
-    let layer = new.join("layer");
+    let (upper, layer) = kept(plan.kind());
+    let (upper, layer) = (host_dir.path.join(upper), new.join(layer));
     fs::rename(&upper, &layer).map_err(Error::io("keep", &upper))?;
-    // A start of a host empties it.
-    files::remove_content_of_real_dir(&layer.join("tmp"))?;
-    let below = Below { lowers: plan.lowers.clone(), from: plan.from.clone() };
+    if plan.kind() == Kind::Container {
+        // A start of a host empties it.
+        files::remove_content_of_real_dir(&layer.join("tmp"))?;
+    }
+    let below = Below {
+        lowers: plan.lowers.clone(),
+        from: plan.from.clone(),
+        release: plan.release.clone(),
+        kind: plan.kind(),
+    };
     files::write_json(&new.join("below.json"), &below)?;
     sync(&new)?;
     fs::rename(&new, &path).map_err(Error::io("put in place", &path))?;

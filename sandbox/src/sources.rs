@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use deb822_fast::Deb822;
 use toril_machine::Command;
 
-use crate::Error;
-use crate::files;
+use crate::{Error, Release, files};
 
 /// What a base's apt is set up with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +36,60 @@ const SETTINGS: [&str; 6] = [
     "Acquire::Retries",
 ];
 
+/// The component that Debian 12 was the first to have.
+const FIRMWARE: &str = "non-free-firmware";
+
 impl Apt {
-    /// The set-up of this machine, for `codename`.
-    pub fn of_this_machine(codename: &str) -> Result<Apt, Error> {
+    /// The set-up of this machine, for a release.
+    pub fn of_this_machine(release: Release) -> Result<Apt, Error> {
+        let mut apt = Apt::of_root(Path::new("/"), release)?;
+        apt.add_settings()?;
+        Ok(apt)
+    }
+
+    /// Sources that somebody wrote, over this machine's way to the network.
+    pub fn of_file(path: &Path, release: Release) -> Result<Apt, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io("read the sources", path))?;
+        let wrong = |problem: String| Error::AptConfiguration { path: path.to_owned(), problem };
+        let mut apt = Apt { sources: String::new(), keyrings: BTreeSet::new(), settings: Vec::new() };
+        let mut suites = Vec::new();
+        for source in parse_deb822(&text).map_err(wrong)? {
+            let own = source.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Suites"));
+            suites.extend(own.flat_map(|(_, value)| value.split_whitespace()).map(str::to_owned));
+            apt.add(&source);
+        }
+        if apt.sources.is_empty() {
+            return Err(wrong("there is no source in it".to_owned()));
+        }
+        if !suites.iter().any(|suite| suite == release.codename) {
+            let found = format!("the suites {}", suites.join(", "));
+            return Err(Error::WrongRelease { wanted: release, found });
+        }
+        apt.add_settings()?;
+        Ok(apt)
+    }
+
+    /// Without these suites; a source that has no other is left out.
+    pub fn without(&self, suites: &[String]) -> Result<Apt, Error> {
+        let wrong = |problem: String| Error::AptConfiguration { path: PathBuf::from("/etc/apt"), problem };
+        let mut apt = Apt { sources: String::new(), ..self.clone() };
+        for mut source in parse_deb822(&self.sources).map_err(wrong)? {
+            let mut left = 0;
+            for (_, value) in source.iter_mut().filter(|(name, _)| name.eq_ignore_ascii_case("Suites")) {
+                let kept: Vec<_> =
+                    value.split_whitespace().filter(|s| !suites.iter().any(|gone| gone == s)).collect();
+                left = kept.len();
+                *value = kept.join(" ");
+            }
+            if left > 0 {
+                apt.add(&source);
+            }
+        }
+        Ok(apt)
+    }
+
+    /// How this machine reaches the mirror.
+    fn add_settings(&mut self) -> Result<(), Error> {
         let dump = Command::new("apt-config", ["dump"]).output()?;
         let mut settings: Vec<_> = dump.lines().filter(|line| is_wanted(line)).map(str::to_owned).collect();
         for scheme in ["http", "https"] {
@@ -55,14 +105,13 @@ impl Apt {
         let ca_files = settings.iter().filter(|line| line.starts_with("Acquire::https::CAInfo "));
         let ca_files: BTreeSet<_> =
             ca_files.filter_map(|line| line.split('"').nth(1)).map(PathBuf::from).collect();
-        let mut apt = Apt::of_root(Path::new("/"), codename)?;
-        apt.settings = settings;
-        apt.keyrings.extend(ca_files);
-        Ok(apt)
+        self.settings = settings;
+        self.keyrings.extend(ca_files);
+        Ok(())
     }
 
     /// The sources only, from files under `root`.
-    fn of_root(root: &Path, codename: &str) -> Result<Apt, Error> {
+    fn of_root(root: &Path, release: Release) -> Result<Apt, Error> {
         let own = own_codename(root)?;
         let etc = root.join("etc/apt");
         let mut paths = vec![etc.join("sources.list")];
@@ -82,7 +131,7 @@ impl Apt {
                 Err(error) => return Err(Error::io("read", &path)(error)),
             };
             let sources = parse(&text).map_err(|problem| Error::AptConfiguration { path, problem })?;
-            for source in sources.into_iter().filter_map(|source| for_release(source, &own, codename)) {
+            for source in sources.into_iter().filter_map(|source| for_release(source, &own, release)) {
                 apt.add(&source);
             }
         }
@@ -118,7 +167,7 @@ fn own_codename(root: &Path) -> Result<String, Error> {
 
 /// The source as it is for another release, if it is one of Debian's own: a third party's suites and components are
 /// called otherwise.
-fn for_release(mut source: Source, own: &str, wanted: &str) -> Option<Source> {
+fn for_release(mut source: Source, own: &str, wanted: Release) -> Option<Source> {
     let field = |name: &str| {
         let value = source
             .iter()
@@ -135,9 +184,9 @@ fn for_release(mut source: Source, own: &str, wanted: &str) -> Option<Source> {
         .iter()
         .filter_map(|suite| suite.strip_prefix(own))
         .filter(|pocket| matches!(*pocket, "" | "-updates" | "-security" | "-backports"))
-        .map(|pocket| format!("{wanted}{pocket}"))
+        .map(|pocket| wanted.suite(pocket))
         .collect();
-    const COMPONENTS: [&str; 4] = ["main", "contrib", "non-free", "non-free-firmware"];
+    const COMPONENTS: [&str; 4] = ["main", "contrib", "non-free", FIRMWARE];
     let components = field("Components");
     let debian =
         components.contains(&"main".into()) && components.iter().all(|c| COMPONENTS.contains(&c.as_str()));
@@ -150,6 +199,9 @@ fn for_release(mut source: Source, own: &str, wanted: &str) -> Option<Source> {
             *value = "deb".to_owned();
         } else if name.eq_ignore_ascii_case("Suites") {
             *value = suites.join(" ");
+        } else if name.eq_ignore_ascii_case("Components") && !wanted.has_firmware_component() {
+            let known = components.iter().filter(|component| *component != FIRMWARE);
+            *value = known.map(String::as_str).collect::<Vec<_>>().join(" ");
         }
     }
     Some(source)
@@ -235,7 +287,7 @@ mod tests {
             "bookworm",
             &[("sources.list.d/a.sources", text), ("sources.list.d/b.sources", THIRD_PARTIES)],
         );
-        let apt = Apt::of_root(root.path(), "bookworm").unwrap();
+        let apt = Apt::of_root(root.path(), Release::default()).unwrap();
         assert_eq!(
             apt.sources,
             "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm bookworm-updates\n\
@@ -251,7 +303,7 @@ mod tests {
             deb http://mirror.example/debian-security trixie-security main\n";
         let text = text.replace("deb cdrom:[Debian]/ trixie main\n", "deb cdrom:/x trixie main\n");
         let root = root("trixie", &[("sources.list", &text), ("sources.list.d/x.list.save", "nonsense")]);
-        let apt = Apt::of_root(root.path(), "bookworm").unwrap();
+        let apt = Apt::of_root(root.path(), Release::default()).unwrap();
         assert_eq!(
             apt.sources,
             "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\nComponents: main\n\
@@ -261,11 +313,29 @@ mod tests {
     }
 
     #[test]
+    fn older_releases_have_fewer_components() {
+        let text = "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm bookworm-backports\n\
+            Components: main non-free-firmware\n";
+        let root = root("bookworm", &[("sources.list.d/a.sources", text)]);
+        let apt = Apt::of_root(root.path(), Release::parse("11").unwrap()).unwrap();
+        assert_eq!(
+            apt.sources,
+            "Types: deb\nURIs: http://mirror.example/debian\nSuites: bullseye bullseye-backports\n\
+            Components: main\n\n"
+        );
+        let gone = ["bullseye-backports".to_owned()];
+        let left = apt.without(&gone).unwrap();
+        assert_eq!(left.sources, apt.sources.replace(" bullseye-backports", ""));
+        let all = ["bullseye".to_owned(), "bullseye-backports".to_owned()];
+        assert_eq!(apt.without(&all).unwrap().sources, "");
+    }
+
+    #[test]
     fn keeps_a_key_that_is_written_out() {
         let text = "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\nComponents: main\n\
             Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n -----END PGP PUBLIC KEY BLOCK-----\n";
         let root = root("bookworm", &[("sources.list.d/a.sources", text)]);
-        let apt = Apt::of_root(root.path(), "bookworm").unwrap();
+        let apt = Apt::of_root(root.path(), Release::default()).unwrap();
         let again = parse_deb822(&apt.sources).unwrap();
         assert_eq!(again, parse_deb822(text).unwrap());
         assert!(apt.sources.contains("\n .\n abc\n"), "{}", apt.sources);
@@ -273,12 +343,14 @@ mod tests {
 
     #[test]
     fn says_what_is_missing_or_broken() {
-        let none =
-            Apt::of_root(root("bookworm", &[("sources.list.d/b.sources", THIRD_PARTIES)]).path(), "bookworm");
+        let none = Apt::of_root(
+            root("bookworm", &[("sources.list.d/b.sources", THIRD_PARTIES)]).path(),
+            Release::default(),
+        );
         assert!(matches!(none, Err(Error::NoSources { .. })));
         let broken =
             root("bookworm", &[("sources.list", "deb [arch=amd64 http://mirror.example/ bookworm main\n")]);
-        let error = Apt::of_root(broken.path(), "bookworm").unwrap_err().to_string();
+        let error = Apt::of_root(broken.path(), Release::default()).unwrap_err().to_string();
         assert!(error.contains("sources.list: line 1: no closing ]"), "{error}");
     }
 

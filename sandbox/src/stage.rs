@@ -1,5 +1,5 @@
 //! The step between `up` and the container: the first process of the outer namespaces, which makes every mount that
-//! the container needs and then becomes the container's runtime.
+//! the container needs and then becomes the container's runtime; for a virtual machine it waits for QEMU.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, mount, mount_bind};
 use crate::oci::{self, Places};
 use crate::plan::{self, Plan, Running};
 use crate::process::Process;
-use crate::{Error, files, seed, shift};
+use crate::{Error, files, seed, shift, vm};
 
 /// Hides this machine's directory of the same name, for this mount namespace only. It exists everywhere, and the
 /// container's root, who must walk down to its file system, may pass it, unlike the directories of the state.
@@ -44,6 +44,9 @@ pub fn stage(args: &[OsString]) -> Result<Infallible, Error> {
         return Err(gone);
     };
     Running { init, supervisor }.write(host_dir)?;
+    if let Some(machine) = &plan.machine {
+        return vm::run(host_dir, &plan, machine);
+    }
 
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let seeds = seed::seeds(host_dir, &plan)?;

@@ -2,19 +2,29 @@ use std::env;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, Kind};
 
 /// Every program that is called, here or by what is called here.
 const TOOLS: [&str; 8] =
     ["apt-config", "chroot", "crun", "mmdebstrap", "setpriv", "setsid", "ssh-keygen", "unshare"];
 
-/// Programs that sandboxes are made with and that are not on this machine; on Debian each of those that can be
-/// missing (crun, mmdebstrap, ssh-keygen of openssh-client) is an apt package.
-pub fn missing_tools() -> Vec<&'static str> {
+/// And for virtual machines, which need no crun.
+const MACHINE_TOOLS: [&str; 3] = ["mke2fs", "qemu-img", "qemu-system-x86_64"];
+
+/// Programs that sandboxes of a kind are made with and that are not on this machine; on Debian each of those that can be
+/// missing (crun, mmdebstrap, ssh-keygen of openssh-client) is an apt package, and so are those for virtual
+/// machines (e2fsprogs, qemu-utils, qemu-system-x86).
+pub fn missing_tools(kind: Kind) -> Vec<&'static str> {
     let path = env::var_os("PATH").unwrap_or_default();
     // A user's PATH often lacks the administrator's directories; `search_path` adds them too.
     let dirs: Vec<_> = env::split_paths(&path).chain(ADMIN_DIRS.map(Into::into)).collect();
-    TOOLS.into_iter().filter(|tool| !dirs.iter().any(|dir| is_program(&dir.join(tool)))).collect()
+    let of_kind = |tool: &&str| kind == Kind::VirtualMachine || !MACHINE_TOOLS.contains(tool);
+    TOOLS
+        .into_iter()
+        .chain(MACHINE_TOOLS)
+        .filter(of_kind)
+        .filter(|tool| !dirs.iter().any(|dir| is_program(&dir.join(tool))))
+        .collect()
 }
 
 const ADMIN_DIRS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
@@ -29,10 +39,10 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// What must hold before anything is changed.
-pub(crate) fn check(doing: &'static str) -> Result<(), Error> {
+pub(crate) fn check(doing: &'static str, kind: Kind) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NeedsRoot { doing });
     }
-    let missing = missing_tools();
+    let missing = missing_tools(kind);
     if missing.is_empty() { Ok(()) } else { Err(Error::MissingTools(missing)) }
 }

@@ -1,17 +1,18 @@
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setsid};
 use toril_machine::{Facts, Machine, STANDARD_PATH};
 use toril_provisioner::{Bundle, HostInfo, Plan, Recipe};
 use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
-use super::journal::{FollowError, follow};
+use super::journal::{BEGINNING, FollowError, follow, prepare};
 use super::run_directory::RunDirectory;
 use super::{Entry, Order, Report, Request, RunEvent};
 
@@ -28,10 +29,14 @@ pub(crate) enum FrontError {
 
 /// Serves one client on standard input and output. A client that goes away ends this and no run.
 pub(crate) fn front() -> Result<(), FrontError> {
+    // Ctrl-C on a terminal is for the client, which then asks for an end. It fails where the session is its own already.
+    let _ = setsid();
     let mut reader = FrameReader::new(io::stdin());
     let mut writer = FrameWriter::new(io::stdout());
     handshake_agent(&mut reader, &mut writer)?;
-    let (sender, requests) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
+    let gone = Arc::new(AtomicBool::new(false));
+    let client = Client { requests: receiver, gone: Arc::clone(&gone) };
     // A thread of its own, so that a stop is heard while a run is being followed.
     thread::spawn(move || {
         loop {
@@ -44,14 +49,19 @@ pub(crate) fn front() -> Result<(), FrontError> {
                 }
                 continue;
             }
+            // Heard while a run is followed, too.
+            gone.store(last, Ordering::Relaxed);
             if sender.send(received).is_err() || last {
                 return;
             }
         }
     });
-    while let Ok(received) = requests.recv() {
+    while let Ok(received) = client.requests.recv() {
         match received? {
-            Some(Incoming::Message(request)) => serve(request, &requests, &mut writer)?,
+            Some(Incoming::Message(request)) => {
+                let last = serve(request, &client, &mut writer)?;
+                writer.send(&last)?;
+            }
             Some(Incoming::Blob(_)) => writer.send(&refused("a blob that belongs to no request"))?,
             None => break,
         }
@@ -60,14 +70,19 @@ pub(crate) fn front() -> Result<(), FrontError> {
     Ok(())
 }
 
-type Requests = mpsc::Receiver<Result<Option<Incoming<Request>>, FrameError>>;
+struct Client {
+    requests: mpsc::Receiver<Result<Option<Incoming<Request>>, FrameError>>,
+    /// Whether it is done, or was lost.
+    gone: Arc<AtomicBool>,
+}
 
+/// Does what a request says, up to its last report.
 fn serve(
     request: Request,
-    requests: &Requests,
+    client: &Client,
     writer: &mut FrameWriter<io::Stdout>,
-) -> Result<(), FrontError> {
-    let last = match request {
+) -> Result<Report, FrontError> {
+    Ok(match request {
         Request::Facts => match Machine::this().facts() {
             Ok(facts) => {
                 writer.send(&Report::Facts(Box::new(facts)))?;
@@ -83,21 +98,33 @@ fn serve(
             Err(reason) => refused(reason),
         },
         Request::Start { order, kernel } => {
-            let run = RunDirectory::create()?;
-            if let Some(size) = kernel {
-                receive_kernel(&run, size, requests)?;
+            let kernel = kernel.map(|size| receive_kernel(size, client)).transpose()?;
+            let begun = RunDirectory::create().and_then(|run| begin(run, &order, kernel.as_deref()));
+            match begun {
+                Ok(run) => followed(&run, 0, client, writer)?,
+                Err(error) => refused(cannot_begin(&error)),
             }
-            start(&run, &order)?;
-            followed(&run, 0, writer)?
         }
         Request::Attach { run, from } => match RunDirectory::find(run.as_deref())? {
-            Some(run) => followed(&run, from, writer)?,
-            None => refused("the host knows of no such run"),
+            Some(run) => followed(&run, from, client, writer)?,
+            None => refused(match run {
+                Some(run) => format!("the host knows of no run {run}; it keeps the journals of the last 20"),
+                None => "there was no run on this host yet".into(),
+            }),
         },
-        Request::Stop { .. } => return Ok(()),
+        // The reader has taken these.
+        Request::Stop { .. } => Report::Done,
+    })
+}
+
+fn cannot_begin(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": the disk is full; free some space and run this again"
+        }
+        _ => "",
     };
-    writer.send(&last)?;
-    Ok(())
+    format!("cannot begin a run, whose journal is kept in /var/lib/toril: {error}{remedy}")
 }
 
 fn refused(reason: impl ToString) -> Report {
@@ -115,29 +142,44 @@ fn plan(bundle: &Bundle, host: &HostInfo) -> Result<Plan, String> {
     toril_provisioner::plan(&recipe, &Machine::this(), &facts).map_err(|error| error.to_string())
 }
 
-fn receive_kernel(run: &RunDirectory, size: u64, requests: &Requests) -> Result<(), FrontError> {
-    let mut file = File::create(run.kernel())?;
-    let mut left = size;
-    while left > 0 {
-        match requests.recv() {
-            Ok(Ok(Some(Incoming::Blob(piece)))) if piece.len() as u64 <= left => {
-                file.write_all(&piece)?;
-                left -= piece.len() as u64;
-            }
+fn receive_kernel(size: u64, client: &Client) -> Result<Vec<u8>, FrontError> {
+    let mut kernel = Vec::new();
+    while (kernel.len() as u64) < size {
+        match client.requests.recv() {
+            Ok(Ok(Some(Incoming::Blob(piece)))) => kernel.extend_from_slice(&piece),
             Ok(Err(error)) => return Err(error.into()),
             _ => return Err(io::Error::other("the kernel did not arrive whole").into()),
         }
     }
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    Ok(())
+    Ok(kernel)
+}
+
+fn begin(run: RunDirectory, order: &Order, kernel: Option<&[u8]>) -> io::Result<RunDirectory> {
+    let write = || {
+        if let Some(kernel) = kernel {
+            fs::write(run.kernel(), kernel)?;
+            fs::set_permissions(run.kernel(), fs::Permissions::from_mode(0o644))?;
+        }
+        fs::write(run.order(), serde_json::to_vec(order).map_err(io::Error::other)?)?;
+        prepare(&run)?;
+        start(&run)
+    };
+    match write() {
+        Ok(()) => Ok(run),
+        Err(error) => {
+            // It is no run that anybody could attach to.
+            let _ = fs::remove_dir_all(run.path());
+            Err(error)
+        }
+    }
 }
 
 /// Starts the worker in a session of its own: it outlives this process and the connection.
-fn start(run: &RunDirectory, order: &Order) -> Result<(), FrontError> {
-    fs::write(run.order(), serde_json::to_vec(order).map_err(io::Error::other)?)?;
-    let status = Command::new("setsid")
-        .arg("--fork")
-        .arg(std::env::current_exe()?)
+fn start(run: &RunDirectory) -> io::Result<()> {
+    // Not the file's name, which an update or a clean-up may have taken away.
+    let program = format!("/proc/{}/exe", std::process::id());
+    let mut worker = Command::new("setsid")
+        .arg(program)
         .arg("agent-worker")
         .arg(run.path())
         .env("PATH", STANDARD_PATH)
@@ -145,32 +187,33 @@ fn start(run: &RunDirectory, order: &Order) -> Result<(), FrontError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(run.stderr())?)
-        .status()?;
-    if !status.success() {
-        return Err(io::Error::other(format!("the agent's worker could not be started: {status}")).into());
-    }
-    let until = Instant::now() + Duration::from_secs(10);
-    while !run.journal().exists() {
-        if Instant::now() > until {
+        .spawn()?;
+    let until = Instant::now() + BEGINNING;
+    loop {
+        let ended = worker.try_wait()?;
+        if run.journal().exists() {
+            return Ok(());
+        }
+        if ended.is_some() || Instant::now() > until {
             let said = fs::read_to_string(run.stderr()).unwrap_or_default();
-            return Err(
-                io::Error::other(format!("the agent's worker did not come up: {}", said.trim())).into()
-            );
+            let how = ended.map_or("it is silent".into(), |status| status.to_string());
+            let text = format!("the agent's worker did not come up ({how}) {}", said.trim());
+            return Err(io::Error::other(text));
         }
         thread::sleep(Duration::from_millis(1));
     }
-    Ok(())
 }
 
 /// Follows a run to its end, or says why there is none.
 fn followed(
     run: &RunDirectory,
     from: u64,
+    client: &Client,
     writer: &mut FrameWriter<io::Stdout>,
 ) -> Result<Report, FrontError> {
     writer.send(&Report::Following { run: run.name() })?;
     let mut send = |entry: Entry| writer.send(&Report::Entry(entry)).map_err(io::Error::other);
-    match follow(run, from, &mut send) {
+    match follow(run, from, &client.gone, &mut send) {
         Ok(()) => Ok(Report::Done),
         Err(error @ (FollowError::Died(_) | FollowError::Entry(_))) => Ok(refused(error)),
         Err(FollowError::Io(error)) => Err(error.into()),
@@ -180,11 +223,25 @@ fn followed(
 /// Asks a run's worker to end. The journal names its process, and the lock tells that it still is that process.
 fn stop(name: &str) -> io::Result<()> {
     let Some(run) = RunDirectory::find(Some(name))? else { return Ok(()) };
-    let text = fs::read_to_string(run.journal())?;
-    let first = text.lines().next().and_then(|line| serde_json::from_str::<Entry>(line).ok());
-    let Some(Entry { event: RunEvent::Began { pid }, .. }) = first else { return Ok(()) };
-    match i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        Some(pid) if run.is_alive()? => Ok(kill_process(pid, Signal::TERM)?),
-        _ => Ok(()),
+    let until = Instant::now() + BEGINNING;
+    let pid = loop {
+        if let Some(pid) = worker_of(&run) {
+            break pid;
+        }
+        if Instant::now() > until {
+            return Err(io::Error::other("its worker has not begun"));
+        }
+        // It is about to.
+        thread::sleep(Duration::from_millis(10));
+    };
+    if run.is_alive()? { Ok(kill_process(pid, Signal::TERM)?) } else { Ok(()) }
+}
+
+fn worker_of(run: &RunDirectory) -> Option<Pid> {
+    let mut line = String::new();
+    BufReader::new(File::open(run.journal()).ok()?).read_line(&mut line).ok()?;
+    match serde_json::from_str::<Entry>(&line).ok()?.event {
+        RunEvent::Began { pid } => i32::try_from(pid).ok().and_then(Pid::from_raw),
+        _ => None,
     }
 }

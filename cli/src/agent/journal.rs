@@ -1,32 +1,78 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
+use toril_machine::keep_room;
 
 use super::run_directory::RunDirectory;
 use super::{Entry, RunEvent};
+
+/// How much room on the disk a journal has in advance, in bytes: a run that fills the disk can still tell of it.
+const ROOM: u64 = 2 << 20;
+
+/// How long a worker may take to begin.
+pub(super) const BEGINNING: Duration = Duration::from_secs(10);
+
+/// Makes the journal of a run that is to begin, and room for it on the disk.
+pub(super) fn prepare(run: &RunDirectory) -> io::Result<()> {
+    let file = OpenOptions::new().create_new(true).append(true).open(run.prepared_journal())?;
+    keep_room(&file, ROOM)
+}
 
 /// Writes a run's entries, one a line.
 pub(crate) struct JournalWriter {
     file: File,
     next: u64,
+    /// Of the entries that were written whole, in bytes.
+    length: u64,
+    /// Up to where the disk has room for sure.
+    room: u64,
 }
 
 impl JournalWriter {
-    pub(crate) fn create(path: &Path) -> io::Result<JournalWriter> {
-        Ok(JournalWriter { file: OpenOptions::new().create_new(true).append(true).open(path)?, next: 0 })
+    /// Begins the journal that was prepared.
+    pub(crate) fn begin(run: &RunDirectory) -> io::Result<JournalWriter> {
+        let file = OpenOptions::new().append(true).open(run.prepared_journal())?;
+        std::fs::rename(run.prepared_journal(), run.journal())?;
+        Ok(JournalWriter { file, next: 0, length: 0, room: ROOM })
     }
 
     /// Writes one entry in one call, so that a reader sees it whole or not yet.
     pub(crate) fn write(&mut self, event: RunEvent) -> io::Result<()> {
+        let can_be_missed = matches!(
+            event,
+            RunEvent::Provision { event: toril_provisioner::Event::Progress { .. } }
+                | RunEvent::Test { event: toril_runner::Event::Output { .. } }
+        );
         let mut line = serde_json::to_vec(&Entry { number: self.next, event })?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
+        let end = self.length + line.len() as u64;
+        if end + ROOM / 4 > self.room {
+            match keep_room(&self.file, ROOM) {
+                Ok(()) => self.room = self.length + ROOM,
+                // The last of the room is for what must be told.
+                Err(_) if can_be_missed => return Ok(()),
+                Err(_) => {}
+            }
+        }
+        if let Err(error) = self.file.write_all(&line) {
+            // What half of it was written would spoil the next.
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length = end;
         self.next += 1;
         Ok(())
+    }
+}
+
+impl Drop for JournalWriter {
+    fn drop(&mut self) {
+        // Frees the room that was not used; it is no more than some room.
+        let _ = self.file.set_len(self.length);
     }
 }
 
@@ -37,23 +83,26 @@ pub(crate) enum FollowError {
     Io(#[from] io::Error),
     #[error("the run's journal has an entry that cannot be read: {0}")]
     Entry(#[from] serde_json::Error),
-    #[error("the agent's worker died before the run ended{0}")]
+    #[error("the agent's worker died before the run ended{0}; give the same command again")]
     Died(String),
 }
 
-/// Reads a run's entries from `from` on, those that are there and those that come, to the last one.
+/// Reads a run's entries from `from` on, those that are there and those that come, to the last one or until nobody
+/// wants them any more.
 pub(crate) fn follow(
     run: &RunDirectory,
     from: u64,
+    unwanted: &AtomicBool,
     each: &mut dyn FnMut(Entry) -> io::Result<()>,
 ) -> Result<(), FollowError> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
         .map_err(io::Error::from)?;
-    let changes = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
+    let changes = inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, run.path(), changes).map_err(io::Error::from)?;
     let mut file = None;
     let mut pending: Vec<u8> = Vec::new();
-    loop {
+    let begun = Instant::now();
+    while !unwanted.load(Ordering::Relaxed) {
         // Asked before reading: what a worker wrote before it died is read all the same.
         let alive = run.is_alive()?;
         if file.is_none() {
@@ -77,13 +126,15 @@ pub(crate) fn follow(
                 return Ok(());
             }
         }
-        if !alive {
+        // Without a journal, its worker may be about to begin.
+        if !alive && (file.is_some() || begun.elapsed() > BEGINNING) {
             let said = std::fs::read_to_string(run.stderr()).unwrap_or_default();
             let said = said.trim();
             return Err(FollowError::Died(if said.is_empty() { String::new() } else { format!(": {said}") }));
         }
         wait(&watch)?;
     }
+    Ok(())
 }
 
 /// Waits for a change of the directory, or a quarter of a second: a worker's death changes no file.
@@ -104,22 +155,31 @@ mod tests {
     use super::*;
     use crate::agent::Ended;
 
+    static WANTED: AtomicBool = AtomicBool::new(false);
+
+    fn begin(run: &RunDirectory) -> JournalWriter {
+        prepare(run).unwrap();
+        JournalWriter::begin(run).unwrap()
+    }
+
     #[test]
     fn every_entry_is_seen_once_and_in_order_from_where_one_likes() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDirectory::at(dir.path().to_owned());
-        let alive = run.hold_alive().unwrap();
-        let mut writer = JournalWriter::create(&run.journal()).unwrap();
         let other = run.clone();
+        // It follows before there is anything to follow.
         let reader = std::thread::spawn(move || {
             let mut seen = Vec::new();
-            follow(&other, 2, &mut |entry| {
+            follow(&other, 2, &WANTED, &mut |entry| {
                 seen.push(entry.number);
                 Ok(())
             })
             .unwrap();
             seen
         });
+        std::thread::sleep(Duration::from_millis(50));
+        let alive = run.hold_alive().unwrap();
+        let mut writer = begin(&run);
         for pid in 0..100 {
             writer.write(RunEvent::Began { pid }).unwrap();
         }
@@ -132,14 +192,42 @@ mod tests {
     fn a_worker_that_died_is_no_end() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDirectory::at(dir.path().to_owned());
-        let mut writer = JournalWriter::create(&run.journal()).unwrap();
-        writer.write(RunEvent::Began { pid: 1 }).unwrap();
+        begin(&run).write(RunEvent::Began { pid: 1 }).unwrap();
         let mut seen = 0;
-        let error = follow(&run, 0, &mut |_| {
+        let error = follow(&run, 0, &WANTED, &mut |_| {
             seen += 1;
             Ok(())
         });
         assert!(matches!(error, Err(FollowError::Died(_))));
         assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_the_following() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDirectory::at(dir.path().to_owned());
+        let _alive = run.hold_alive().unwrap();
+        begin(&run).write(RunEvent::Began { pid: 1 }).unwrap();
+        let begun = Instant::now();
+        let unwanted = AtomicBool::new(false);
+        let followed = follow(&run, 0, &unwanted, &mut |_| {
+            unwanted.store(true, Ordering::Relaxed);
+            Ok(())
+        });
+        assert!(followed.is_ok() && begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_journal_frees_the_room_that_it_did_not_use() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDirectory::at(dir.path().to_owned());
+        let mut writer = begin(&run);
+        for pid in 0..100 {
+            writer.write(RunEvent::Began { pid }).unwrap();
+        }
+        drop(writer);
+        let blocks = run.journal().metadata().unwrap().blocks();
+        assert!(blocks * 512 < ROOM / 2, "{blocks}");
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, LockHolder};
 use toril_provisioner::{Bundle, Counts, HostInfo, Plan};
@@ -24,8 +26,8 @@ pub(crate) enum Request {
 pub(crate) struct Order {
     /// Who asks, such as `ci@builder`.
     pub(crate) who: String,
-    /// How many seconds to wait for another run to end.
-    pub(crate) wait: u64,
+    /// How long to wait for another run to end.
+    pub(crate) wait: Duration,
     pub(crate) jobs: Vec<Job>,
 }
 

@@ -55,7 +55,8 @@ pub(crate) struct KernelTest {
 }
 
 impl KernelTest {
-    fn suite(&self, kernel: PathBuf) -> Suite {
+    /// `name` is what the caller calls the kernel.
+    fn suite(&self, name: &str, kernel: PathBuf) -> Suite {
         let guest = GuestSettings {
             kernel: Kernel::File(kernel),
             memory: self.memory,
@@ -64,7 +65,10 @@ impl KernelTest {
             qemu_args: Vec::new(),
             ends: ExpectedEnd::Any,
         };
-        Suite::of_kernel(guest, "toril", self.deadline)
+        let mut suite = Suite::of_kernel(guest, "toril", self.deadline);
+        let file = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+        suite.tests.iter_mut().for_each(|test| test.name = file.clone().into_owned());
+        Suite { name: name.to_owned(), ..suite }
     }
 }
 
@@ -78,7 +82,7 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
         signal_hook::flag::register(ignored, Arc::new(AtomicBool::new(false)))?;
     }
     let order: Order = serde_json::from_slice(&fs::read(run.order())?)?;
-    let mut worker = Worker { journal: JournalWriter::create(&run.journal())?, broken: None, stop };
+    let mut worker = Worker { journal: JournalWriter::begin(&run)?, broken: None, stop };
     worker.write(RunEvent::Began { pid: std::process::id() });
     let mut ended = Ended::default();
     match worker.lock(&order) {
@@ -89,11 +93,15 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
         Ok(None) => ended.stopped = true,
         Ok(Some(_lock)) => {
             for job in &order.jobs {
+                // A run that came to its own end was not stopped, whenever the wish came.
+                ended.stopped |= worker.stop.load(Ordering::Relaxed);
+                if ended.stopped {
+                    break;
+                }
                 if let Err(error) = worker.job(job, &run, &mut ended) {
                     ended.failed = true;
                     worker.write(RunEvent::Failed { error });
                 }
-                ended.stopped |= worker.stop.load(Ordering::Relaxed);
                 if ended.failed || ended.stopped || ended.converged == Some(false) {
                     break;
                 }
@@ -101,8 +109,6 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
         }
     }
     worker.write(RunEvent::Ended { ended });
-    // A kernel can be large and is of no use any more.
-    drop(fs::remove_file(run.kernel()));
     worker.broken.map_or(Ok(()), Err)
 }
 
@@ -123,7 +129,7 @@ impl Worker {
     /// Takes the host, waiting as long as the order says. `None`: the run was stopped while it waited.
     fn lock(&mut self, order: &Order) -> Result<Option<HostLock>, String> {
         let what = order.jobs.iter().map(|job| match job {
-            Job::Apply { bundle, .. } => format!("apply {}", bundle.origin),
+            Job::Apply { bundle, .. } => format!("apply {}", bundle.origin()),
             Job::Test(job) => format!("test {}", job.suite),
         });
         let holder = LockHolder {
@@ -132,7 +138,7 @@ impl Worker {
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             pid: std::process::id(),
         };
-        let until = Instant::now() + Duration::from_secs(order.wait);
+        let until = Instant::now() + order.wait;
         let mut told = None;
         loop {
             let error = match HostLock::try_acquire(Path::new(LOCK), &holder) {
@@ -172,6 +178,7 @@ impl Worker {
         let applied = toril_provisioner::apply(&recipe, &Machine::this(), &facts, &mut sink, &stop)
             .map_err(|error| error.to_string())?;
         ended.applied = Some(applied.counts);
+        ended.stopped |= applied.stopped;
         ended.converged = Some(applied.converged());
         Ok(())
     }
@@ -181,7 +188,7 @@ impl Worker {
             Tests::Suite { text, vars } => {
                 Suite::parse(&job.suite, text, vars).map_err(|problems| problems.to_string())?
             }
-            Tests::Kernel(kernel) => kernel.suite(run.kernel()),
+            Tests::Kernel(kernel) => kernel.suite(&job.suite, run.kernel()),
         };
         let stop = Arc::clone(&self.stop);
         let options = toril_runner::Options {
@@ -192,7 +199,9 @@ impl Worker {
             ..toril_runner::Options::default()
         };
         let mut sink = |event| self.write(RunEvent::Test { event });
-        ended.tested = Some(toril_runner::run(&suite, &options, &mut sink, &stop));
+        let summary = toril_runner::run(&suite, &options, &mut sink, &stop);
+        ended.stopped |= summary.stopped;
+        ended.tested = Some(summary);
         Ok(())
     }
 }

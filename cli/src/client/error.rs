@@ -17,13 +17,53 @@ pub(crate) enum ClientError {
     #[error("{0}")]
     Refused(String),
     /// The connection broke in a run, and the run could not be found again.
-    #[error(
-        "the connection was lost in the middle of run {run} and could not be had again: {last}\n  the run goes on by itself; `toril attach {host}` shows how it ends"
-    )]
+    #[error("the connection was lost in the middle of run {run} and could not be had again: {last}")]
     Lost { host: String, run: String, last: String },
 }
 
+/// An error as the user is told of it.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    pub(crate) error: String,
+    /// What to try, where there is something.
+    pub(crate) remedy: Option<String>,
+}
+
+impl From<String> for Trouble {
+    fn from(error: String) -> Trouble {
+        Trouble { error, remedy: None }
+    }
+}
+
+impl From<&ClientError> for Trouble {
+    fn from(error: &ClientError) -> Trouble {
+        Trouble { error: chain(error), remedy: error.remedy() }
+    }
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Trouble {
+        Trouble::from(&error)
+    }
+}
+
 impl ClientError {
+    /// What to try.
+    fn remedy(&self) -> Option<String> {
+        match self {
+            ClientError::Connect(error) => Some(error.remedy()),
+            ClientError::Start(error) => error.remedy().map(str::to_owned),
+            ClientError::Channel(_) | ClientError::Unexpected => Some(
+                "try again; a run that was begun goes on by itself, and `toril attach HOST` shows it".into(),
+            ),
+            ClientError::Lost { host, run, .. } => {
+                Some(format!("the run goes on by itself: `toril attach {host} {run}` shows how it ends"))
+            }
+            // The agent's own words say it.
+            ClientError::Refused(_) => None,
+        }
+    }
+
     /// What to exit with.
     pub(crate) fn status(&self) -> Status {
         Status::Operation

@@ -105,7 +105,7 @@ impl Client {
                 report = self.report() => report,
                 () = interrupts.first(), if !stopping => {
                     stopping = true;
-                    self.channel.send(&Request::Stop { run: run.clone() }).await?;
+                    self.stop(&run).await;
                     continue;
                 }
             };
@@ -121,10 +121,19 @@ impl Client {
                 Ok(_) => return Err(ClientError::Unexpected),
                 Err(ClientError::Channel(error @ ChannelError::Cut { .. })) => {
                     self.reconnect(&run, seen, &error).await?;
+                    if stopping {
+                        // The first may have been lost with the connection.
+                        self.stop(&run).await;
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Asks a run to end. Where it cannot be asked, receiving says why.
+    async fn stop(&mut self, run: &str) {
+        let _ = self.channel.send(&Request::Stop { run: run.to_owned() }).await;
     }
 
     /// Makes a lost connection again and goes on following where it broke.
@@ -132,21 +141,25 @@ impl Client {
         let until = Instant::now() + RECONNECT;
         let mut last = super::chain(lost);
         while Instant::now() < until {
-            sleep(Duration::from_secs(1)).await;
-            match Client::connect(&self.host, &self.way).await {
-                Ok(client) => {
-                    self.connection = client.connection;
-                    self.channel = client.channel;
-                    self.channel.send(&Request::Attach { run: Some(run.to_owned()), from }).await?;
-                    return match self.report().await? {
-                        Report::Following { .. } => Ok(()),
-                        _ => Err(ClientError::Unexpected),
-                    };
-                }
+            match self.resume(run, from).await {
+                Ok(()) => return Ok(()),
+                Err(error @ (ClientError::Refused(_) | ClientError::Unexpected)) => return Err(error),
                 Err(error) => last = super::chain(&error),
             }
+            sleep(Duration::from_secs(1)).await;
         }
         Err(ClientError::Lost { host: self.host.name.clone(), run: run.to_owned(), last })
+    }
+
+    async fn resume(&mut self, run: &str, from: u64) -> Result<(), ClientError> {
+        let Client { connection, channel, .. } = Client::connect(&self.host, &self.way).await?;
+        self.channel = channel;
+        self.connection = connection;
+        self.channel.send(&Request::Attach { run: Some(run.to_owned()), from }).await?;
+        match self.report().await? {
+            Report::Following { .. } => Ok(()),
+            _ => Err(ClientError::Unexpected),
+        }
     }
 
     /// Ends the agent and the connection in an orderly way.

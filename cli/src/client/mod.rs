@@ -3,5 +3,5 @@
 mod error;
 mod host;
 
-pub(crate) use error::{ClientError, chain};
+pub(crate) use error::{ClientError, Trouble, chain};
 pub(crate) use host::{Client, Way};

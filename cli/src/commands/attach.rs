@@ -2,16 +2,18 @@
 
 use std::time::Instant;
 
+use super::choices::Chooser;
 use super::hosts::block_on;
-use super::{UsageError, choices, finish, reach, work};
+use super::{UsageError, finish, problem, reach, work};
 use crate::arguments::Attach;
-use crate::client::chain;
+use crate::client::Trouble;
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::{HostOutcome, Shown, View};
 
 pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
-    let mut targets = choices::targets(std::slice::from_ref(&arguments.host), &arguments.way)?;
+    let chooser = Chooser::here()?;
+    let mut targets = chooser.targets(std::slice::from_ref(&arguments.host), &arguments.way)?;
     let Some((name, target)) = targets.pop() else { return Ok(Status::Usage) };
     let view = View::new(&arguments.way.output);
     let way = reach::way(&arguments.way)?;
@@ -19,17 +21,20 @@ pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
     let start = Instant::now();
     let result = block_on(&view, async |interrupts: Interrupts| {
         let host = reach::host(&name, &target, false, &view)?;
-        let mut client = reach::connect(&host, &way, &view).await.map_err(|error| chain(&error))?;
+        let mut client = tokio::select! {
+            client = reach::connect(&host, &way, &view) => client?,
+            () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
+        };
         let mut tell = |run| view.show(Some(&name), &Shown::Run { run: &run });
         let run = arguments.run.clone();
-        let ended = client.attach(run, &interrupts, &mut tell).await.map_err(|error| chain(&error))?;
-        client.close().await.map_err(|error| chain(&error))?;
-        Ok::<_, String>(ended)
+        let ended = client.attach(run, &interrupts, &mut tell).await?;
+        client.close().await?;
+        Ok::<_, Trouble>(ended)
     })?;
     match result {
         Ok(ended) => work::conclude(&mut outcome, ended),
         Err(error) => {
-            view.show(Some(&name), &Shown::Problem { doing: "following the run", error: &error });
+            problem(&view, Some(&name), "following the run", &error);
             outcome.statuses.push(Status::Operation);
         }
     }

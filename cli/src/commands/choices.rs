@@ -1,30 +1,20 @@
-//! What the command line chose: recipes, suites and hosts, read and checked before a host is contacted.
+//! What was chosen, on the command line or where it says nothing: recipes, suites and hosts, read and checked before a
+//! host is contacted.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use toril_inventory::{Inventory, Target};
-use toril_provisioner::{Bundle, HostInfo, Recipe};
-use toril_runner::Suite;
+use toril_provisioner::{Bundle, HostInfo, Recipe, RecipeFile};
+use toril_runner::{Accelerator, Suite};
 
 use super::UsageError;
-use crate::arguments::{RecipeChoice, SuiteChoice, Way};
+use crate::arguments::{Accel, AcceleratorArgument, RecipeChoice, Running, SuiteChoice, Way};
+use crate::settings::{Origin, Setting, Settings, Variable};
 use crate::view::Choice;
-
-/// A recipe that is free of mistakes.
-pub(super) fn recipe(choice: &RecipeChoice) -> Result<(Choice, Bundle), UsageError> {
-    let built_in = toril_recipes::find(&choice.recipe).map(|recipe| recipe.text);
-    let known: Vec<&str> = toril_recipes::ALL.iter().map(|recipe| recipe.name).collect();
-    let (origin, text) = find("recipe", &choice.recipe, built_in, &known)?;
-    let vars = choice.vars.iter().cloned().collect();
-    let bundle = Bundle { origin: document_name(&choice.recipe, &origin), text, vars };
-    // No template of a recipe may depend on more of a host than that it has a name and a login.
-    let sample = HostInfo { name: "sample".into(), user: "debian".into() };
-    let recipe = Recipe::check(&bundle, &sample)?;
-    Ok((Choice { name: choice.recipe.clone(), origin, description: recipe.description }, bundle))
-}
 
 /// A suite that is free of mistakes: its choice, its document's name, its text and its variables.
 pub(super) struct ChosenSuite {
@@ -34,45 +24,153 @@ pub(super) struct ChosenSuite {
     pub(super) vars: BTreeMap<String, String>,
 }
 
-pub(super) fn suite(choice: &SuiteChoice) -> Result<ChosenSuite, UsageError> {
-    let built_in = (choice.suite == "smoke").then_some(toril_runner::SMOKE);
-    let (origin, text) = find("suite", &choice.suite, built_in, &["smoke"])?;
-    let vars: BTreeMap<String, String> = choice.set.iter().cloned().collect();
-    let document = document_name(&choice.suite, &origin);
-    let suite = Suite::parse(&document, &text, &vars)?;
-    let wanted = |name: &str| choice.filter.iter().any(|text| name.contains(text.as_str()));
-    if !choice.filter.is_empty() && !suite.tests.iter().any(|test| wanted(&test.name)) {
-        let names: Vec<&str> = suite.tests.iter().map(|test| test.name.as_str()).collect();
-        let filters = choice.filter.join(", ");
-        return Err(UsageError::Other(format!(
-            "no test matches --filter {filters}; there are: {}",
-            names.join(", ")
-        )));
-    }
-    let choice = Choice { name: choice.suite.clone(), origin, description: suite.description };
-    Ok(ChosenSuite { choice, document, text, vars })
+/// Chooses by the command line, and by the settings where it says nothing.
+pub(super) struct Chooser {
+    settings: Settings,
 }
 
-/// The hosts that the arguments stand for, each once.
-pub(super) fn targets(hosts: &[String], way: &Way) -> Result<Vec<(String, Target)>, UsageError> {
-    let inventory = inventory(&way.inventory)?;
-    let mut targets: Vec<(String, Target)> = Vec::new();
-    for host in hosts {
-        let target = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()))?;
-        if !targets.iter().any(|(name, _)| name == host) {
-            targets.push((host.clone(), target));
+impl Chooser {
+    pub(super) fn here() -> Result<Chooser, UsageError> {
+        Ok(Chooser { settings: Settings::here()? })
+    }
+
+    /// A recipe that is free of mistakes.
+    pub(super) fn recipe(&self, arguments: &RecipeChoice) -> Result<(Choice, Bundle), UsageError> {
+        let Setting { value: name, origin: chosen } = given(arguments.recipe.as_ref(), &self.settings.recipe);
+        let (origin, text) = find_recipe(&name)?;
+        let vars = variables(&self.settings.vars, &arguments.vars);
+        let bundle = load(&name, &origin, text, vars)?;
+        let recipe = Recipe::check(&bundle, &sample())?;
+        Ok((Choice { name, origin, chosen: chosen.to_string(), description: recipe.description }, bundle))
+    }
+
+    /// A suite that is free of mistakes.
+    pub(super) fn suite(&self, arguments: &SuiteChoice) -> Result<ChosenSuite, UsageError> {
+        let Setting { value: name, origin: chosen } = given(arguments.suite.as_ref(), &self.settings.suite);
+        let built_in = (name == "smoke").then_some(toril_runner::SMOKE);
+        let (origin, text) = find("suite", &name, built_in, &["smoke"])?;
+        let vars = variables(&self.settings.set, &arguments.set);
+        let document = document_name(&name, &origin);
+        let suite = Suite::parse(&document, &text, &vars)?;
+        let wanted = |name: &str| arguments.filter.iter().any(|text| name.contains(text.as_str()));
+        if !arguments.filter.is_empty() && !suite.tests.iter().any(|test| wanted(&test.name)) {
+            let names: Vec<&str> = suite.tests.iter().map(|test| test.name.as_str()).collect();
+            let filters = arguments.filter.join(", ");
+            return Err(UsageError::Other(format!(
+                "no test matches --filter {filters}; there are: {}",
+                names.join(", ")
+            )));
         }
+        let choice = Choice { name, origin, chosen: chosen.to_string(), description: suite.description };
+        Ok(ChosenSuite { choice, document, text, vars })
     }
-    Ok(targets)
+
+    /// The hosts that were named, each once.
+    pub(super) fn targets(&self, hosts: &[String], way: &Way) -> Result<Vec<(String, Target)>, UsageError> {
+        let hosts = if hosts.is_empty() { &self.settings.hosts.value } else { hosts };
+        if hosts.is_empty() {
+            let text = "no host is named: give one, such as `sandbox` or `debian@203.0.113.7`, or write `hosts` in toril.toml";
+            return Err(UsageError::Other(text.into()));
+        }
+        let Setting { value: path, origin } = given(way.inventory.as_ref(), &self.settings.inventory);
+        let inventory = inventory(&path, origin == Origin::BuiltIn)?;
+        let mut targets: Vec<(String, Target)> = Vec::new();
+        for host in hosts {
+            let target = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()))?;
+            if !targets.iter().any(|(name, _)| name == host) {
+                targets.push((host.clone(), target));
+            }
+        }
+        Ok(targets)
+    }
+
+    /// How long to wait for another run on a host to end.
+    pub(super) fn wait(&self, running: &Running) -> Duration {
+        running.wait.unwrap_or(self.settings.wait.value)
+    }
+
+    /// The accelerator that was asked for.
+    pub(super) fn accelerator(&self, argument: AcceleratorArgument) -> Option<Accelerator> {
+        argument.accel.or(self.settings.accel.value).map(|accel| match accel {
+            Accel::Kvm => Accelerator::Kvm,
+            Accel::Tcg => Accelerator::Tcg,
+        })
+    }
 }
 
-fn inventory(path: &Path) -> Result<Inventory, UsageError> {
+/// Both, or the mistakes of both.
+pub(super) fn both<A, B>(
+    first: Result<A, UsageError>,
+    second: Result<B, UsageError>,
+) -> Result<(A, B), UsageError> {
+    match (first, second) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (Err(UsageError::Problems(mut problems)), Err(UsageError::Problems(more))) => {
+            problems.add(more);
+            Err(UsageError::Problems(problems))
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+fn given<T: Clone>(argument: Option<&T>, setting: &Setting<T>) -> Setting<T> {
+    match argument {
+        Some(value) => Setting { value: value.clone(), origin: Origin::CommandLine },
+        None => setting.clone(),
+    }
+}
+
+fn variables(
+    settings: &BTreeMap<String, Variable>,
+    arguments: &[(String, String)],
+) -> BTreeMap<String, String> {
+    let settings = settings.iter().map(|(name, variable)| (name.clone(), variable.value.clone()));
+    settings.chain(arguments.iter().cloned()).collect()
+}
+
+/// A recipe by the name of a built-in one or by its file, and all that it includes.
+pub(super) fn named(name: &str, vars: BTreeMap<String, String>) -> Result<Bundle, UsageError> {
+    let (origin, text) = find_recipe(name)?;
+    load(name, &origin, text, vars)
+}
+
+fn find_recipe(name: &str) -> Result<(String, String), UsageError> {
+    let built_in = toril_recipes::find(name).map(|recipe| recipe.text);
+    let known: Vec<&str> = toril_recipes::ALL.iter().map(|recipe| recipe.name).collect();
+    find("recipe", name, built_in, &known)
+}
+
+/// A recipe and all that it includes.
+pub(super) fn load(
+    name: &str,
+    origin: &str,
+    text: String,
+    vars: BTreeMap<String, String>,
+) -> Result<Bundle, UsageError> {
+    let root = RecipeFile { origin: document_name(name, origin), text };
+    Ok(Bundle::load(root, vars, &included)?)
+}
+
+/// A host for checking recipes: no template may depend on more of one than that it has a name and a login.
+pub(super) fn sample() -> HostInfo {
+    HostInfo { name: "sample".into(), user: "debian".into() }
+}
+
+/// A recipe that another one includes: a built-in, or a file beside the one that names it.
+fn included(name: &str, from: &str) -> Result<RecipeFile, String> {
+    if let Some(recipe) = toril_recipes::find(name) {
+        return Ok(RecipeFile { origin: format!("built-in {name}"), text: recipe.text.to_owned() });
+    }
+    let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(RecipeFile { origin: path.to_string_lossy().into_owned(), text })
+}
+
+fn inventory(path: &Path, may_be_absent: bool) -> Result<Inventory, UsageError> {
     let name = path.to_string_lossy();
     match fs::read_to_string(path) {
         Ok(text) => Ok(Inventory::parse(&name, &text)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path == Path::new("inventory.toml") => {
-            Ok(Inventory::default())
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_absent => Ok(Inventory::default()),
         Err(error) => Err(UsageError::Other(format!("cannot read the inventory {name}: {error}"))),
     }
 }

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::io;
+use std::process::exit;
 
 use tokio::task::LocalSet;
 
 use super::UsageError;
+use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::{Shown, View};
 
@@ -14,13 +16,25 @@ pub(super) fn block_on<T>(view: &View, work: impl AsyncFnOnce(Interrupts) -> T) 
     let failed = |error: io::Error| UsageError::Other(format!("cannot start: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let view = view.clone();
-    LocalSet::new().block_on(&runtime, async move {
-        let tell = move || {
+    let interrupts = Interrupts::listen().map_err(failed)?;
+    let tasks = LocalSet::new();
+    let done = tasks.block_on(&runtime, async {
+        let first = interrupts.clone();
+        tokio::task::spawn_local(async move {
+            first.first().await;
             let text = "stopping at the next safe point; press Ctrl-C again to leave at once";
             view.show(None, &Shown::Note { text });
-        };
-        let interrupts = Interrupts::listen(tell).map_err(failed)?;
-        Ok(work(interrupts).await)
+        });
+        tokio::select! {
+            result = work(interrupts.clone()) => Some(result),
+            () = interrupts.second() => None,
+        }
+    });
+    done.ok_or_else(|| {
+        // Closes the connections; what was begun on hosts goes on there.
+        drop(tasks);
+        drop(runtime);
+        exit(Status::Operation.number().into())
     })
 }
 

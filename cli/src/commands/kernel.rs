@@ -3,11 +3,12 @@
 use std::fs;
 use std::time::Instant;
 
+use super::choices::Chooser;
 use super::hosts::block_on;
-use super::{UsageError, choices, finish, reach, work};
+use super::{UsageError, finish, problem, reach, work};
 use crate::agent::{Job, KernelTest, Order, TestJob, Tests};
 use crate::arguments::Run;
-use crate::client::chain;
+use crate::client::Trouble;
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::{HostOutcome, Shown, View};
@@ -19,7 +20,8 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
     if !kernel.starts_with(b"\x7fELF") {
         return Err(UsageError::Other(format!("{path} is no ELF file, so QEMU cannot boot it by PVH")));
     }
-    let mut targets = choices::targets(std::slice::from_ref(&arguments.on), &arguments.way)?;
+    let chooser = Chooser::here()?;
+    let mut targets = chooser.targets(std::slice::from_ref(&arguments.on), &arguments.way)?;
     let Some((name, target)) = targets.pop() else { return Ok(Status::Usage) };
     let view = View::new(&arguments.way.output);
     let way = reach::way(&arguments.way)?;
@@ -27,7 +29,10 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
     let start = Instant::now();
     let result = block_on(&view, async |interrupts: Interrupts| {
         let host = reach::host(&name, &target, false, &view)?;
-        let mut client = reach::connect(&host, &way, &view).await.map_err(|error| chain(&error))?;
+        let mut client = tokio::select! {
+            client = reach::connect(&host, &way, &view) => client?,
+            () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
+        };
         let test = KernelTest {
             append: arguments.append.clone(),
             memory: arguments.memory,
@@ -37,21 +42,20 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
         let job = Job::Test(TestJob {
             suite: path.clone(),
             tests: Tests::Kernel(test),
-            policy: work::policy(work::accelerator(arguments.accelerator), &host),
+            policy: work::policy(chooser.accelerator(arguments.accelerator), &host),
             filter: Vec::new(),
             live: true,
         });
-        let order = Order { who: reach::who(), wait: arguments.running.wait.as_secs(), jobs: vec![job] };
+        let order = Order { who: reach::who(), wait: chooser.wait(&arguments.running), jobs: vec![job] };
         let mut tell = |run| view.show(Some(&name), &Shown::Run { run: &run });
-        let ended =
-            client.run(order, Some(&kernel), &interrupts, &mut tell).await.map_err(|error| chain(&error))?;
-        client.close().await.map_err(|error| chain(&error))?;
-        Ok::<_, String>(ended)
+        let ended = client.run(order, Some(&kernel), &interrupts, &mut tell).await?;
+        client.close().await?;
+        Ok::<_, Trouble>(ended)
     })?;
     match result {
         Ok(ended) => work::conclude(&mut outcome, ended),
         Err(error) => {
-            view.show(Some(&name), &Shown::Problem { doing: "running the kernel", error: &error });
+            problem(&view, Some(&name), "running the kernel", &error);
             outcome.statuses.push(Status::Operation);
         }
     }

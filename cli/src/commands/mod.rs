@@ -2,18 +2,23 @@
 
 mod attach;
 mod choices;
+mod config;
 mod hosts;
 mod kernel;
 mod reach;
+mod recipe;
 pub(crate) mod sandbox;
+mod virtual_machine;
 mod work;
 
 use std::io::{self, Write};
 
 use crate::arguments::Command;
+use crate::client::Trouble;
 use crate::diagnostics;
 use crate::exit::Status;
-use crate::view::{HostOutcome, View};
+use crate::settings::SettingsError;
+use crate::view::{HostOutcome, Shown, View};
 
 /// Why a command was not begun: wrong usage, recipe, inventory or suite. No host was touched.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +26,19 @@ pub(crate) enum UsageError {
     #[error("{}", diagnostics::render(.0))]
     Problems(#[from] toril_document::Problems),
     #[error("{0}")]
+    Settings(SettingsError),
+    #[error("{0}")]
     Other(String),
+}
+
+impl From<SettingsError> for UsageError {
+    fn from(error: SettingsError) -> UsageError {
+        match error {
+            // Shown with their places, like those of the other files.
+            SettingsError::Problems(problems) => UsageError::Problems(problems),
+            other => UsageError::Settings(other),
+        }
+    }
 }
 
 /// Does a command of the user's.
@@ -34,6 +51,8 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Facts(arguments) => work::facts(&arguments),
         Command::Run(arguments) => kernel::run(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
+        Command::Config(arguments) => config::config(&arguments),
+        Command::Recipe(arguments) => recipe::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         // main has taken these.
         Command::Agent | Command::AgentWorker { .. } | Command::Isolate | Command::SandboxStage { .. } => {
@@ -41,10 +60,18 @@ pub(crate) fn run(command: Command) -> Status {
         }
     };
     result.unwrap_or_else(|error| {
+        // Mistakes are shown with their places first, and counted at the end.
+        let prefix = if matches!(error, UsageError::Problems(_)) { "" } else { "error: " };
         // There is nobody left to tell if this fails.
-        drop(writeln!(io::stderr(), "error: {error}"));
+        drop(writeln!(io::stderr(), "{prefix}{error}"));
         Status::Usage
     })
+}
+
+/// Tells that something could not be done.
+fn problem(view: &View, host: Option<&str>, doing: &str, trouble: &Trouble) {
+    let remedy = trouble.remedy.as_deref();
+    view.show(host, &Shown::Problem { doing, error: &trouble.error, remedy });
 }
 
 /// Shows how everything ended and says what to exit with.

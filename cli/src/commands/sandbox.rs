@@ -7,24 +7,33 @@ use rustix::process::geteuid;
 use toril_inventory::{Host, Reach};
 use toril_machine::Machine;
 use toril_provisioner::{Bundle, Event, HostInfo, Recipe};
-use toril_sandbox::{Options, Progress, Sandboxes, State};
+use toril_sandbox::{Kind, Options, Progress, Sandboxes, State};
 
-use super::UsageError;
+use super::{UsageError, virtual_machine};
 use crate::agent::RunEvent;
 use crate::arguments::{Output, Sandbox};
 use crate::client::chain;
 use crate::exit::Status;
 use crate::view::{Shown, View};
 
-/// The recipe for what sandboxes need of this machine.
-const RECIPE: &str = "sandbox-host";
+/// The recipes for what sandboxes need of this machine: all of them, and virtual machines besides.
+const RECIPES: [(&str, Kind); 2] =
+    [("sandbox-host", Kind::Container), ("sandbox-vm-host", Kind::VirtualMachine)];
 
 /// `toril sandbox …`.
 pub(super) fn run(command: &Sandbox) -> Result<Status, UsageError> {
     let view = View::new(&Output { json: false, verbose: false });
     let result = match command {
-        Sandbox::Up { name, from, disk } => {
-            up(name, &Options { from: from.clone(), disk_limit: *disk }, &view)
+        Sandbox::Up { name, release, sources, from, disk, machine } => {
+            let options = Options {
+                machine: machine.vm.then(|| virtual_machine::requested(machine)),
+                release: *release,
+                sources: sources.clone(),
+                from: from.clone(),
+                disk_limit: *disk,
+            };
+            options.check().map_err(|error| UsageError::Other(error.to_string()))?;
+            up(name, options, machine.accel.is_none(), &view)
         }
         Sandbox::Down { names, all } => down(names, *all, &view),
         Sandbox::List => list(&view),
@@ -38,7 +47,7 @@ pub(super) fn run(command: &Sandbox) -> Result<Status, UsageError> {
     Ok(match result {
         Ok(()) => Status::Fine,
         Err(error) => {
-            view.show(None, &Shown::Problem { doing: "sandbox", error: &error });
+            super::problem(&view, None, "sandbox", &error.into());
             Status::Operation
         }
     })
@@ -47,12 +56,28 @@ pub(super) fn run(command: &Sandbox) -> Result<Status, UsageError> {
 /// The sandbox of a name as a host. It must be up, or `make` be set.
 pub(super) fn host(name: &str, make: bool, view: &View) -> Result<Host, String> {
     if make {
-        return make_up(name, &Options::default(), view).map(|sandbox| sandbox.host());
+        need_root().map_err(|error| chain(&error))?;
+        // One that was powered off is made anew as what it was.
+        let machine = existing(name)?.and_then(|sandbox| sandbox.machine().cloned());
+        return make_up(name, &Options { machine, ..Options::default() }, view).map(|sandbox| sandbox.host());
     }
-    let sandbox = sandboxes()?.get(name).map_err(|error| chain(&error))?;
-    match sandbox {
+    match existing(name)? {
         Some(sandbox) if sandbox.state() == State::Running => Ok(sandbox.host()),
+        Some(sandbox) if sandbox.machine().is_some() => {
+            Err(format!("sandbox {name} is not up: `toril sandbox up {name} --vm` makes it anew"))
+        }
         _ => Err(format!("sandbox {name} is not up: `toril sandbox up {name}` makes it")),
+    }
+}
+
+fn existing(name: &str) -> Result<Option<toril_sandbox::Sandbox>, String> {
+    sandboxes()?.get(name).map_err(|error| chain(&error))
+}
+
+fn need_root() -> Result<(), toril_sandbox::Error> {
+    match geteuid().is_root() {
+        true => Ok(()),
+        false => Err(toril_sandbox::Error::NeedsRoot { doing: "making a sandbox" }),
     }
 }
 
@@ -61,38 +86,63 @@ fn sandboxes() -> Result<Sandboxes, String> {
 }
 
 /// How to get there by hand.
-fn ssh_command(host: &Host) -> String {
-    let Reach::Ssh(ssh) = &host.reach else { return String::new() };
-    let mut words = vec!["ssh".to_owned()];
+pub(super) fn ssh_words(host: &Host) -> Vec<String> {
+    let Reach::Ssh(ssh) = &host.reach else { return Vec::new() };
+    let mut words = vec!["ssh".to_owned(), "-o IdentitiesOnly=yes".to_owned()];
     for (option, path) in [("IdentityFile", &ssh.identity), ("UserKnownHostsFile", &ssh.known_hosts)] {
         if let Some(path) = path {
-            words.push(format!("-o {option}={}", path.display()));
+            words.extend(["-o".to_owned(), format!("{option}={}", path.display())]);
         }
     }
-    words.extend(ssh.port.map(|port| format!("-p {port}")));
+    words.extend(ssh.port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
     let user = ssh.user.as_ref().map_or(String::new(), |user| format!("{user}@"));
     words.push(format!("{user}{}", ssh.host));
-    words.join(" ")
+    words
 }
 
-fn up(name: &str, options: &Options, view: &View) -> Result<(), String> {
-    let sandbox = make_up(name, options, view)?;
+fn up(name: &str, mut options: Options, choose: bool, view: &View) -> Result<(), String> {
+    need_root().map_err(|error| chain(&error))?;
+    let is_up = existing(name)?.is_some_and(|sandbox| sandbox.state() == State::Running);
+    if let Some(machine) = options.machine.as_mut().filter(|_| choose && !is_up) {
+        install_tools(Kind::VirtualMachine, view)?;
+        machine.accelerator = virtual_machine::accelerator(view);
+    }
+    let sandbox = make_up(name, &options, view)?;
     let host = if name == "sandbox" { name.to_owned() } else { format!("sandbox:{name}") };
-    note(view, &format!("sandbox {name} is up at {} port {}", sandbox.address(), sandbox.port()));
+    let (release, address, port) = (sandbox.release(), sandbox.address(), sandbox.port());
+    let kind = kind(&sandbox);
+    note(view, &format!("sandbox {name} ({kind}, debian {release}) is up at {address} port {port}"));
     note(view, &format!("  toril up {host}             makes it a microVM host and tests it"));
-    note(view, &format!("  {}", ssh_command(&sandbox.host())));
+    note(view, &format!("  {}", ssh_words(&sandbox.host()).join(" ")));
     note(view, &format!("  toril sandbox down {name}   removes it"));
     Ok(())
 }
 
 fn make_up(name: &str, options: &Options, view: &View) -> Result<toril_sandbox::Sandbox, String> {
-    if !geteuid().is_root() {
-        return Err(
-            "making a sandbox needs root (namespaces, mounts, owners of files): run it again with sudo"
-                .into(),
-        );
+    make(name, options, view).map_err(|error| error.to_string())
+}
+
+/// Why a sandbox could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MakeError {
+    #[error("{0}")]
+    Tools(String),
+    #[error("{}", chain(.0))]
+    Sandbox(toril_sandbox::Error),
+}
+
+impl MakeError {
+    /// Whether it is of no use to try again on this machine.
+    pub(super) fn is_not_possible_here(&self) -> bool {
+        matches!(self, MakeError::Sandbox(error) if error.is_not_possible_here())
     }
-    install_tools(view)?;
+}
+
+/// Makes a sandbox, and what that needs of this machine.
+pub(super) fn make(name: &str, options: &Options, view: &View) -> Result<toril_sandbox::Sandbox, MakeError> {
+    need_root().map_err(MakeError::Sandbox)?;
+    let kind = options.machine.as_ref().map_or(Kind::Container, |_| Kind::VirtualMachine);
+    install_tools(kind, view).map_err(MakeError::Tools)?;
     let mut tell = |progress: Progress| {
         let text = match progress {
             Progress::WaitingForBase => {
@@ -100,31 +150,46 @@ fn make_up(name: &str, options: &Options, view: &View) -> Result<toril_sandbox::
             }
             Progress::BuildingBase { step } => format!("building the sandboxes' base, once: {step}"),
             Progress::Starting => "starting the sandbox".into(),
+            Progress::SuiteGone { suite } => {
+                return note(view, &format!("the mirror has no {suite}: it is left out of the sandbox"));
+            }
             Progress::PortTaken { port } => format!("port {port} was taken; trying another"),
             _ => return,
         };
         view.show(None, &Shown::Step { text: &text });
     };
-    sandboxes()?.up(name, options, &mut tell).map_err(|error| chain(&error))
+    let sandboxes = Sandboxes::system().map_err(MakeError::Sandbox)?;
+    sandboxes.up(name, options, &mut tell).map_err(MakeError::Sandbox)
 }
 
-/// Installs what sandboxes need here by toril's own recipe, after saying so.
-fn install_tools(view: &View) -> Result<(), String> {
-    let missing = toril_sandbox::missing_tools();
-    if missing.is_empty() {
-        return Ok(());
+/// `virtual machine, TCG`
+fn kind(sandbox: &toril_sandbox::Sandbox) -> String {
+    match sandbox.machine() {
+        Some(machine) => format!("{}, {}", sandbox.kind(), machine.accelerator),
+        None => sandbox.kind().to_string(),
     }
+}
+
+/// Installs what sandboxes need here by toril's own recipes, after saying so.
+fn install_tools(kind: Kind, view: &View) -> Result<(), String> {
+    for (recipe, kind) in RECIPES.into_iter().filter(|(_, of)| *of == Kind::Container || *of == kind) {
+        let missing = toril_sandbox::missing_tools(kind);
+        if !missing.is_empty() {
+            install(recipe, &missing, view)?;
+        }
+    }
+    Ok(())
+}
+
+fn install(recipe: &str, missing: &[&str], view: &View) -> Result<(), String> {
     let text = format!(
-        "sandboxes need programs that this machine lacks ({}): applying the recipe {RECIPE} to it",
+        "sandboxes need programs that this machine lacks ({}): applying the recipe {recipe} to it",
         missing.join(", ")
     );
     note(view, &text);
-    let built_in = toril_recipes::find(RECIPE).ok_or("the recipe for sandboxes is not built in")?;
-    let bundle = Bundle {
-        origin: format!("built-in {RECIPE}"),
-        text: built_in.text.to_owned(),
-        vars: BTreeMap::new(),
-    };
+    let built_in = toril_recipes::find(recipe).ok_or("the recipe for sandboxes is not built in")?;
+    let bundle = Bundle::of(format!("built-in {recipe}"), built_in.text, BTreeMap::new());
+    let name = recipe;
     let machine = Machine::this();
     let facts = machine.facts().map_err(|error| error.to_string())?;
     let host = HostInfo { name: "local".into(), user: "root".into() };
@@ -138,7 +203,7 @@ fn install_tools(view: &View) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     match applied.converged() {
         true => Ok(()),
-        false => Err(format!("the recipe {RECIPE} could not be applied to this machine")),
+        false => Err(format!("the recipe {name} could not be applied to this machine")),
     }
 }
 
@@ -175,8 +240,10 @@ fn list(view: &View) -> Result<(), String> {
         note(
             view,
             &format!(
-                "{:<20} {state:<5} {}",
+                "{:<20} {state:<5} {:<10} {:<21} {}",
                 sandbox.name(),
+                format!("debian {}", sandbox.release()),
+                kind(&sandbox),
                 format_args!("{}:{}", sandbox.address(), sandbox.port())
             ),
         );

@@ -2,18 +2,18 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use toril_inventory::{Host, Target};
 use toril_provisioner::Bundle;
 use toril_runner::{Accelerator, AcceleratorPolicy};
 
-use super::choices::{self, ChosenSuite};
+use super::choices::{Chooser, ChosenSuite, both};
 use super::hosts::{all, block_on};
-use super::{UsageError, finish, reach};
+use super::{UsageError, finish, problem, reach};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
-use crate::arguments::{self, Accel, AcceleratorArgument, Running};
-use crate::client::{Client, ClientError, Way, chain};
+use crate::arguments::{self, Running};
+use crate::client::{Client, ClientError, Trouble, Way};
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::{Choice, HostOutcome, Shown, View};
@@ -32,63 +32,58 @@ struct Task {
     suite: Option<ChosenSuite>,
     filter: Vec<String>,
     accelerator: Option<Accelerator>,
-    /// Seconds to wait for another run to end.
-    wait: u64,
+    /// How long to wait for another run to end.
+    wait: Duration,
 }
 
 /// `toril up`.
 pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
-    let task = Task {
-        make: true,
-        recipe: Some(choices::recipe(&arguments.recipe)?),
-        change: true,
-        yes: arguments.yes,
-        ..testing(&arguments.suite, &arguments.running)?
-    };
-    work(&arguments.hosts, task)
+    let chooser = Chooser::here()?;
+    let testing = testing(&chooser, &arguments.suite, &arguments.running);
+    let (recipe, testing) = both(chooser.recipe(&arguments.recipe), testing)?;
+    let task = Task { make: true, recipe: Some(recipe), change: true, yes: arguments.yes, ..testing };
+    work(&chooser, &arguments.hosts, task)
 }
 
 /// `toril apply`.
 pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> {
+    let chooser = Chooser::here()?;
     let task = Task {
-        recipe: Some(choices::recipe(&arguments.recipe)?),
+        recipe: Some(chooser.recipe(&arguments.recipe)?),
         change: !arguments.dry_run,
         yes: arguments.yes,
-        wait: arguments.running.wait.as_secs(),
+        wait: chooser.wait(&arguments.running),
         ..Task::default()
     };
-    work(&arguments.hosts, task)
+    work(&chooser, &arguments.hosts, task)
 }
 
 /// `toril check`.
 pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> {
-    work(&arguments.hosts, Task { recipe: Some(choices::recipe(&arguments.recipe)?), ..Task::default() })
+    let chooser = Chooser::here()?;
+    let recipe = chooser.recipe(&arguments.recipe)?;
+    work(&chooser, &arguments.hosts, Task { recipe: Some(recipe), ..Task::default() })
 }
 
 /// `toril test`.
 pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
-    work(&arguments.hosts, testing(&arguments.suite, &arguments.running)?)
+    let chooser = Chooser::here()?;
+    let task = testing(&chooser, &arguments.suite, &arguments.running)?;
+    work(&chooser, &arguments.hosts, task)
 }
 
 /// `toril facts`.
 pub(super) fn facts(arguments: &arguments::Facts) -> Result<Status, UsageError> {
-    work(&arguments.hosts, Task { facts: true, ..Task::default() })
+    work(&Chooser::here()?, &arguments.hosts, Task { facts: true, ..Task::default() })
 }
 
-fn testing(suite: &arguments::SuiteChoice, running: &Running) -> Result<Task, UsageError> {
+fn testing(chooser: &Chooser, suite: &arguments::SuiteChoice, running: &Running) -> Result<Task, UsageError> {
     Ok(Task {
-        suite: Some(choices::suite(suite)?),
+        suite: Some(chooser.suite(suite)?),
         filter: suite.filter.clone(),
-        accelerator: accelerator(suite.accelerator),
-        wait: running.wait.as_secs(),
+        accelerator: chooser.accelerator(suite.accelerator),
+        wait: chooser.wait(running),
         ..Task::default()
-    })
-}
-
-pub(super) fn accelerator(argument: AcceleratorArgument) -> Option<Accelerator> {
-    argument.accel.map(|accel| match accel {
-        Accel::Kvm => Accelerator::Kvm,
-        Accel::Tcg => Accelerator::Tcg,
     })
 }
 
@@ -96,6 +91,9 @@ pub(super) fn accelerator(argument: AcceleratorArgument) -> Option<Accelerator> 
 pub(super) fn policy(requested: Option<Accelerator>, host: &Host) -> AcceleratorPolicy {
     AcceleratorPolicy { requested, tcg_allowed: host.sandbox || requested == Some(Accelerator::Tcg) }
 }
+
+/// What is told where an interrupt came before anything was done.
+pub(super) const INTERRUPTED: &str = "interrupted before anything was done; the host is as it was";
 
 /// A host on its way through the task.
 struct Visit {
@@ -109,21 +107,27 @@ struct Visit {
 }
 
 impl Visit {
-    fn fail(&mut self, view: &View, doing: &str, error: &str, status: Status) {
-        view.show(Some(&self.outcome.host), &Shown::Problem { doing, error });
+    fn new(host: &str) -> Visit {
+        let outcome = HostOutcome { host: host.to_owned(), ..HostOutcome::default() };
+        Visit { outcome, start: Instant::now(), client: None, jobs: Vec::new(), changes: false }
+    }
+
+    fn fail(&mut self, view: &View, doing: &str, trouble: &Trouble, status: Status) {
+        problem(view, Some(&self.outcome.host), doing, trouble);
         self.outcome.problem = Some(format!("{doing} failed"));
         self.outcome.statuses.push(status);
         self.jobs.clear();
     }
 }
 
-fn work(hosts: &arguments::Hosts, task: Task) -> Result<Status, UsageError> {
-    let targets = choices::targets(&hosts.hosts, &hosts.way)?;
+fn work(chooser: &Chooser, hosts: &arguments::Hosts, task: Task) -> Result<Status, UsageError> {
+    let targets = chooser.targets(&hosts.hosts, &hosts.way)?;
     let view = View::new(&hosts.way.output);
     let may_ask = io::stdin().is_terminal() && view.is_for_people();
     let asks = |target: &Target| matches!(target, Target::Host(_));
     if task.change && !task.yes && !may_ask && targets.iter().any(|(_, target)| asks(target)) {
-        let text = "there is no terminal to confirm the changes on: give --yes, or look first with --dry-run";
+        let text =
+            "there is no terminal to confirm the changes on: give --yes, or look first with `toril check`";
         return Err(UsageError::Other(text.into()));
     }
     let way = reach::way(&hosts.way)?;
@@ -145,14 +149,15 @@ async fn visit_all(
     interrupts: Interrupts,
 ) -> Vec<HostOutcome> {
     let task = Rc::new(task);
-    let looks = targets
-        .into_iter()
-        .map(|(name, target)| look(name, target, Rc::clone(&task), way.clone(), view.clone()));
+    let looks = targets.into_iter().map(|(name, target)| {
+        look(name, target, Rc::clone(&task), way.clone(), view.clone(), interrupts.clone())
+    });
     let mut visits = all(looks.collect::<Vec<_>>()).await;
     for visit in visits.iter_mut().filter(|visit| visit.changes && !task.yes) {
         let sandbox = visit.client.as_ref().is_some_and(|(host, _)| host.sandbox);
-        if !sandbox && !confirmed(&visit.outcome.host, &view) {
-            visit.fail(&view, "apply", "not confirmed; the host is as it was", Status::Operation);
+        if !sandbox && !confirmed(&visit.outcome.host, &view, &interrupts) {
+            let trouble = "not confirmed; the host is as it was".to_owned().into();
+            visit.fail(&view, "apply", &trouble, Status::Operation);
         }
     }
     let wait = task.wait;
@@ -160,26 +165,44 @@ async fn visit_all(
     all(acts.collect::<Vec<_>>()).await
 }
 
-/// Everything that only reads.
-async fn look(name: String, target: Target, task: Rc<Task>, way: Way, view: View) -> Visit {
-    let outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
-    let mut visit = Visit { outcome, start: Instant::now(), client: None, jobs: Vec::new(), changes: false };
-    let host = match reach::host(&name, &target, task.make, &view) {
+/// Everything that only reads. An interrupt ends it at once: there is nothing to be cleaned up.
+async fn look(
+    name: String,
+    target: Target,
+    task: Rc<Task>,
+    way: Way,
+    view: View,
+    interrupts: Interrupts,
+) -> Visit {
+    let mut visit = Visit::new(&name);
+    tokio::select! {
+        biased;
+        () = interrupts.first() => {
+            visit.fail(&view, "looking", &INTERRUPTED.to_owned().into(), Status::Operation);
+            visit
+        }
+        seen = look_undisturbed(name, target, task, way, &view) => seen,
+    }
+}
+
+async fn look_undisturbed(name: String, target: Target, task: Rc<Task>, way: Way, view: &View) -> Visit {
+    let mut visit = Visit::new(&name);
+    let host = match reach::host(&name, &target, task.make, view) {
         Ok(host) => host,
         Err(error) => {
-            visit.fail(&view, "reaching the sandbox", &error, Status::Operation);
+            visit.fail(view, "reaching the sandbox", &error.into(), Status::Operation);
             return visit;
         }
     };
-    let mut client = match reach::connect(&host, &way, &view).await {
+    let mut client = match reach::connect(&host, &way, view).await {
         Ok(client) => client,
         Err(error) => {
-            visit.fail(&view, "connecting", &chain(&error), error.status());
+            visit.fail(view, "connecting", &Trouble::from(&error), error.status());
             return visit;
         }
     };
-    if let Err((doing, error)) = inspect(&mut client, &host, &task, &view, &mut visit).await {
-        visit.fail(&view, doing, &chain(&error), error.status());
+    if let Err((doing, error)) = inspect(&mut client, &host, &task, view, &mut visit).await {
+        visit.fail(view, doing, &Trouble::from(&error), error.status());
     }
     visit.client = Some((host, client));
     visit
@@ -203,11 +226,11 @@ async fn inspect(
         view.show(Some(&host.name), &Shown::Plan { plan: &plan });
         let counts = plan.counts();
         visit.outcome.recipe = Some(counts);
-        if counts.failed > 0 && (!task.change || plan.is_empty()) {
+        if counts.failed > 0 && (!task.change || !plan.may_change()) {
             visit.outcome.statuses.push(Status::Operation);
             return Ok(());
         }
-        if task.change && !plan.is_empty() {
+        if task.change && plan.may_change() {
             visit.changes = true;
             visit.jobs.push(Job::Apply { bundle: bundle.clone(), host: reach::info(host) });
         } else if counts.drifted > 0 {
@@ -226,18 +249,19 @@ async fn inspect(
     Ok(())
 }
 
-fn confirmed(host: &str, view: &View) -> bool {
+fn confirmed(host: &str, view: &View, interrupts: &Interrupts) -> bool {
     view.suspend(|| {
         let mut answer = String::new();
         let mut out = io::stdout().lock();
         let asked = write!(out, "{host}: change it as shown? [y/N] ").and_then(|()| out.flush());
-        asked.and_then(|()| io::stdin().lock().read_line(&mut answer)).is_ok()
+        asked.and_then(|()| interrupts.wait_for_line()).is_ok_and(|typed| typed)
+            && io::stdin().lock().read_line(&mut answer).is_ok()
             && matches!(answer.trim(), "y" | "Y" | "yes")
     })
 }
 
 /// Everything that changes or measures.
-async fn act(mut visit: Visit, wait: u64, view: View, interrupts: Interrupts) -> HostOutcome {
+async fn act(mut visit: Visit, wait: Duration, view: View, interrupts: Interrupts) -> HostOutcome {
     let jobs = std::mem::take(&mut visit.jobs);
     if let Some((host, mut client)) = visit.client.take() {
         let mut lost = false;
@@ -248,14 +272,14 @@ async fn act(mut visit: Visit, wait: u64, view: View, interrupts: Interrupts) ->
                 Ok(ended) => conclude(&mut visit.outcome, ended),
                 Err(error) => {
                     lost = true;
-                    visit.fail(&view, "the run", &chain(&error), error.status());
+                    visit.fail(&view, "the run", &Trouble::from(&error), error.status());
                 }
             }
         }
         if let Err(error) = client.close().await
             && !lost
         {
-            visit.fail(&view, "ending the connection", &chain(&error), error.status());
+            visit.fail(&view, "ending the connection", &Trouble::from(&error), error.status());
         }
     }
     visit.outcome.time = visit.start.elapsed();

@@ -9,7 +9,7 @@ use toril_machine::Facts;
 use toril_provisioner::Event as ProvisionEvent;
 use toril_runner::{Case, CaseResult, Event as TestEvent, Outcome, TestResult};
 
-use super::{Choice, HostOutcome, Shown, plan};
+use super::{Choice, HostOutcome, Shown, Trial, plan, trial};
 use crate::agent::RunEvent;
 use crate::exit::Status;
 
@@ -62,14 +62,28 @@ impl Human {
                 plan::lines(plan, self.verbose).iter().for_each(|line| self.print(line));
             }
             Shown::Run { run } => self.run(host, run),
-            Shown::Problem { doing, error } => {
-                self.line(host, &format!("{} {doing}: {error}", style("error:").red().bold()));
+            Shown::RecipeTest { trials, .. } => self.trials(trials),
+            Shown::Problem { doing, error, remedy } => {
+                self.clear(host);
+                let text = error.replace('\n', "\n  ");
+                let remedy = remedy.map(|remedy| format!("\n  {} {remedy}", style("try:").bold()));
+                let remedy = remedy.unwrap_or_default();
+                self.line(host, &format!("{} {doing}: {text}{remedy}", style("error:").red().bold()));
             }
         }
     }
 
     pub(super) fn finish(&mut self, outcomes: &[HostOutcome], status: Status) {
         self.moving.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        if !outcomes.is_empty() {
+            self.outcomes(outcomes);
+        }
+        if status != Status::Fine {
+            self.print(&format!("exit status {}", status.number()));
+        }
+    }
+
+    fn outcomes(&mut self, outcomes: &[HostOutcome]) {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["HOST", "RECIPE", "TESTS", "GUESTS UNDER", "TIME", "RESULT"]);
@@ -84,22 +98,43 @@ impl Human {
                 outcome.status_words().to_owned(),
             ]);
         }
-        self.print("");
-        for line in table.lines() {
-            self.print(line.trim_end());
-        }
+        self.table(&table);
         for outcome in outcomes {
             if let Some(problem) = &outcome.problem {
                 self.print(&format!("{}: {problem}", outcome.host));
             }
         }
-        if status != Status::Fine {
-            self.print(&format!("exit status {}", status.number()));
+    }
+
+    fn trials(&mut self, trials: &[Trial]) {
+        self.moving.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(trial::HEADER);
+        for trial in trials {
+            table.add_row(trial::row(trial));
+        }
+        self.table(&table);
+        trials.iter().flat_map(trial::remarks).for_each(|line| self.print(&line));
+    }
+
+    fn table(&mut self, table: &Table) {
+        self.print("");
+        for line in table.lines() {
+            self.print(line.trim_end());
         }
     }
 
     fn choices(&mut self, recipe: Option<&Choice>, suite: Option<&Choice>, hosts: &[String]) {
-        let words = |choice: &Choice| format!("{} ({}): {}", choice.name, choice.origin, choice.description);
+        let words = |choice: &Choice| {
+            let origin = if choice.origin == choice.name { "a file" } else { &choice.origin };
+            let chosen = if choice.chosen == "built-in" {
+                "by default".into()
+            } else {
+                format!("by {}", choice.chosen)
+            };
+            format!("{} ({origin}, chosen {chosen}): {}", choice.name, choice.description)
+        };
         if let Some(recipe) = recipe {
             self.print(&format!("recipe  {}", words(recipe)));
         }
@@ -134,7 +169,6 @@ impl Human {
 
     fn provision(&mut self, host: Option<&str>, event: &ProvisionEvent) {
         match event {
-            ProvisionEvent::Planned { plan } => self.line(host, &plan::headline(plan)),
             ProvisionEvent::Started { resource } => self.step(host, resource),
             ProvisionEvent::Progress { resource, line } => {
                 let waiting = line.starts_with("waiting ");
@@ -171,7 +205,8 @@ impl Human {
     fn test(&mut self, host: Option<&str>, event: &TestEvent) {
         match event {
             TestEvent::RunStarted { suite, tests, run_as } => {
-                self.line(host, &format!("suite {suite}: {} tests as user {run_as}", tests.len()));
+                let plural = if tests.len() == 1 { "" } else { "s" };
+                self.line(host, &format!("suite {suite}: {} test{plural} as user {run_as}", tests.len()));
             }
             TestEvent::AcceleratorChosen { accelerator: _, reason } => self.line(host, reason),
             TestEvent::TestStarted { test } => self.step(host, test),
@@ -208,8 +243,10 @@ impl Human {
         for case in result.cases.iter().filter(|case| case.result != CaseResult::Passed) {
             self.print(&format!("      {}", case_words(case)));
         }
-        for line in &result.last_lines {
-            self.print(&format!("      {} {line}", style("|").dim()));
+        // A guest in a loop says the same again and again.
+        for same in result.last_lines.chunk_by(|one, next| one == next) {
+            let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
+            self.print(&format!("      {} {}{times}", style("|").dim(), same[0]));
         }
         if let Some(command) = &result.reproduce {
             self.print(&format!("      by hand on the host: {command}"));

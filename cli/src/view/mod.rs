@@ -5,11 +5,13 @@ mod json;
 mod outcome;
 mod plan;
 mod shown;
+mod trial;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use outcome::HostOutcome;
 pub(crate) use shown::{Choice, Shown};
+pub(crate) use trial::{Fault, Trial, TrialOutcome};
 
 use crate::arguments::Output;
 use crate::exit::Status;

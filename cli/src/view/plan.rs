@@ -8,17 +8,24 @@ pub(super) fn headline(plan: &Plan) -> String {
     let counts = plan.counts();
     let total = plan.items.len();
     let mut text = match counts.drifted {
-        0 => format!("nothing to change in {total} resources"),
-        count => format!("{count} of {total} resources have to change"),
+        0 => format!("nothing to change in {}", count(total, "resource")),
+        1 => format!("1 of {} has to change", count(total, "resource")),
+        drifted => format!("{drifted} of {total} resources have to change"),
     };
-    if let Some(estimate) = plan.estimate.filter(|estimate| estimate.packages > 0) {
-        text.push_str(&format!("; {} packages, {} to download", estimate.packages, bytes(estimate.download)));
-    } else if plan
-        .items
-        .iter()
-        .any(|item| item.state.changes().iter().any(|c| c.what.starts_with("package ")))
-    {
-        text.push_str("; download size not known before the host has package lists");
+    if counts.failed > 0 {
+        text.push_str(&format!("; {} cannot be had or looked at", counts.failed));
+    }
+    let packages = |change: &Change| change.what.starts_with("package ");
+    match plan.estimate {
+        Some(estimate) if estimate.packages > 0 => {
+            let packages = count(estimate.packages, "package");
+            text.push_str(&format!("; {packages}, {} to download", bytes(estimate.download)));
+        }
+        Some(_) => text.push_str("; nothing to download"),
+        None if plan.items.iter().any(|item| item.state.changes().iter().any(packages)) => {
+            text.push_str("; download size not known before the host has package lists");
+        }
+        None => {}
     }
     match &plan.reboot {
         Some(reason) => text.push_str(&format!("; a reboot is due ({reason})")),
@@ -56,6 +63,9 @@ pub(super) fn lines(plan: &Plan, verbose: bool) -> Vec<String> {
                     item.resource
                 ));
             }
+            ItemState::Unjudged { reason } => {
+                lines.push(format!("  {} {}: an apply will tell: {reason}", style("?").dim(), item.resource));
+            }
             ItemState::Unreadable { reason } => {
                 lines.push(format!(
                     "  {} {}: could not look: {reason}",
@@ -80,6 +90,11 @@ pub(super) fn change(change: &Change) -> Vec<String> {
         lines.push(format!("        {line}"));
     }
     lines
+}
+
+/// Such as `1 test` or `3 tests`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Such as `31.4 MiB`.

@@ -2,6 +2,7 @@ use serde::Serialize;
 use toril_machine::Facts;
 use toril_provisioner::Plan;
 
+use super::Trial;
 use crate::agent::RunEvent;
 
 /// Something that happened, as all views get it.
@@ -28,8 +29,16 @@ pub(crate) enum Shown<'e> {
     Plan { plan: &'e Plan },
     /// Something happened in a run on the host.
     Run { run: &'e RunEvent },
+    /// How a recipe's trials came out.
+    RecipeTest { recipe: &'e str, trials: &'e [Trial] },
     /// Something could not be done.
-    Problem { doing: &'e str, error: &'e str },
+    Problem {
+        doing: &'e str,
+        error: &'e str,
+        /// What to try.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remedy: Option<&'e str>,
+    },
 }
 
 /// A recipe or suite that was chosen.
@@ -38,5 +47,7 @@ pub(crate) struct Choice {
     pub(crate) name: String,
     /// Such as `built-in` or a file's path.
     pub(crate) origin: String,
+    /// Where it was chosen, such as `the command line`.
+    pub(crate) chosen: String,
     pub(crate) description: String,
 }

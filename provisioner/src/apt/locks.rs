@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ const LOCKS: [&str; 4] = [
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Waits until nobody else is at work on packages, saying who is. apt before 1.9.11 does not wait by itself, and
-/// later ones not for the lists.
-pub(super) fn wait(log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
+/// later ones not for the lists. Gives up when `stop` becomes true.
+pub(super) fn wait(stop: &AtomicBool, log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
     let start = Instant::now();
     loop {
         let mut held = None;
@@ -34,6 +35,11 @@ pub(super) fn wait(log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
         let Some((lock, pid)) = held else { return Ok(()) };
         let waited = start.elapsed().as_secs();
         let who = describe(pid);
+        if stop.load(Ordering::Relaxed) {
+            return Err(ResourceError(format!(
+                "the run was stopped while it waited for {lock}, held by {who}"
+            )));
+        }
         if start.elapsed() > PATIENCE {
             return Err(ResourceError(format!(
                 "{who} has held {lock} for over {waited} s; look at what it is doing, and run this again when it has ended"

@@ -1,11 +1,12 @@
 //! Apt and dpkg as they are on real hosts.
 
 mod estimate;
+pub(crate) mod lists;
 mod locks;
 mod status;
 mod transaction;
 
 pub use estimate::Estimate;
 pub(crate) use estimate::estimate;
-pub(crate) use status::Database;
-pub(crate) use transaction::install;
+pub(crate) use status::{Database, PackageState};
+pub(crate) use transaction::{install, mark};

@@ -25,6 +25,8 @@ pub(crate) struct PackageState {
     /// Whether its files may be damaged (dpkg's error flag is not `ok`).
     pub(crate) reinstall_required: bool,
     pub(crate) version: String,
+    /// Whether it is to stay at its version.
+    pub(crate) held: bool,
 }
 
 impl PackageState {
@@ -56,13 +58,20 @@ impl Database {
             let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
                 continue;
             };
-            let [_, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+            let [selection, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else {
+                continue;
+            };
             // A foreign architecture's package of the same name does not provide the programs wanted here.
             if !matches!(paragraph.get("Architecture"), None | Some("amd64" | "all")) {
                 continue;
             }
             let version = paragraph.get("Version").unwrap_or_default().to_owned();
-            let package = PackageState { state: state.to_owned(), reinstall_required: flag != "ok", version };
+            let package = PackageState {
+                state: state.to_owned(),
+                reinstall_required: flag != "ok",
+                version,
+                held: selection == "hold",
+            };
             packages.insert(name.to_owned(), package);
         }
         let updates =
@@ -90,7 +99,21 @@ impl Database {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_status_file_is_read_or_refused(text in r"((Package|Status|Version|Architecture): |install ok installed|[a-z0-9 .:\n])*") {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join("var/lib/dpkg")).unwrap();
+            fs::write(dir.path().join("var/lib/dpkg/status"), &text).unwrap();
+            if let Ok(database) = Database::read(&Machine::at(dir.path())) {
+                prop_assert!(database.interrupted().all(|name| text.contains(name)));
+            }
+        }
+    }
 
     #[test]
     fn states_are_told_apart() {
@@ -106,6 +129,7 @@ mod tests {
             entry("half", "install ok half-configured", ""),
             entry("gone", "deinstall ok config-files", ""),
             entry("bad", "install reinstreq installed", ""),
+            entry("kept", "hold ok installed", ""),
         ];
         fs::write(dpkg.join("status"), text.concat()).unwrap();
         fs::write(dpkg.join("updates/tmp.i"), "").unwrap();
@@ -113,9 +137,11 @@ mod tests {
         let database = Database::read(&machine).unwrap();
         let installed = |name: &str| database.get(name).is_some_and(PackageState::is_installed);
         assert_eq!(
-            ["good", "foreign", "half", "gone", "bad"].map(installed),
-            [true, false, false, false, false]
+            ["good", "foreign", "half", "gone", "bad", "kept"].map(installed),
+            [true, false, false, false, false, true]
         );
+        let held = |name: &str| database.get(name).is_some_and(|package| package.held);
+        assert!(held("kept") && !held("good"));
         assert_eq!(database.interrupted().collect::<Vec<_>>(), ["bad", "half"]);
         assert_eq!(database.pending_updates, 0);
         fs::write(dpkg.join("updates/0001"), "").unwrap();

@@ -2,10 +2,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use toril_machine::{Machine, STANDARD_PATH};
+use toril_machine::{Machine, STANDARD_PATH, keep_room};
 
 use super::{Database, locks};
 use crate::resource::ResourceError;
@@ -13,14 +14,18 @@ use crate::resource::ResourceError;
 /// Where what apt and dpkg print is kept.
 const LOG: &str = "/var/log/toril-apt.log";
 
+/// How much of it can be written even when the disk becomes full, in bytes: else it could not say that it did.
+const LOG_ROOM: u64 = 512 << 10;
+
 /// Installs packages in one transaction: waits for the locks, finishes what dpkg left unfinished, fetches the package
 /// lists, installs. Never asks a question.
 pub(crate) fn install(
     packages: &[&str],
     recommends: bool,
+    stop: &AtomicBool,
     log: &mut dyn FnMut(&str),
 ) -> Result<(), ResourceError> {
-    locks::wait(log)?;
+    locks::wait(stop, log)?;
     let database = Database::read(&Machine::this())?;
     if database.pending_updates > 0 || database.interrupted().next().is_some() {
         log("finishing what dpkg left unfinished");
@@ -32,10 +37,13 @@ pub(crate) fn install(
         }
     }
     log("fetching package lists");
-    run("apt-get", &["update", "-o", "Acquire::Retries=3", "--error-on=any"], log).or_else(|error| {
+    // Unlike dpkg, this may be ended at any time: a mirror, or a method of apt's, can hang for ever.
+    let update =
+        ["--kill-after=10", "300", "apt-get", "update", "-o", "Acquire::Retries=3", "--error-on=any"];
+    run("timeout", &update, log).or_else(|error| {
         match error.0.contains("--error-on") || error.0.contains("Command line option") {
             // apt before 2.1 does not know the option.
-            true => run("apt-get", &["update", "-o", "Acquire::Retries=3"], log),
+            true => run("timeout", &update[..update.len() - 1], log),
             false => Err(error),
         }
     })?;
@@ -46,6 +54,21 @@ pub(crate) fn install(
     args.push("--");
     args.extend(packages);
     run("apt-get", &args, log)
+}
+
+/// Keeps packages at their versions (`hold`), or no longer (`unhold`).
+pub(crate) fn mark(
+    verb: &str,
+    packages: &[&str],
+    stop: &AtomicBool,
+    log: &mut dyn FnMut(&str),
+) -> Result<(), ResourceError> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    locks::wait(stop, log)?;
+    let args: Vec<&str> = [verb, "--"].into_iter().chain(packages.iter().copied()).collect();
+    run("apt-mark", &args, log)
 }
 
 /// Runs apt or dpkg to its end. It is never killed half-way, and its output goes to a file and not to a pipe, so that
@@ -59,7 +82,13 @@ fn run(program: &str, args: &[&str], log: &mut dyn FnMut(&str)) -> Result<(), Re
         .map_err(|error| failed(&format!("write {LOG}"), error))?;
     let mut reader = File::open(LOG).map_err(|error| failed(&format!("read {LOG}"), error))?;
     let start = reader.seek(SeekFrom::End(0)).map_err(|error| failed(&format!("read {LOG}"), error))?;
+    if let Err(error) = keep_room(&output, LOG_ROOM) {
+        return Err(ResourceError(format!(
+            "cannot write {LOG}: {error}; free some space and run this again"
+        )));
+    }
     let copy = output.try_clone().map_err(|error| failed(&format!("write {LOG}"), error))?;
+    let room = output.try_clone().map_err(|error| failed(&format!("write {LOG}"), error))?;
     // setsid: a hangup or an interrupt meant for this program must not reach dpkg.
     let mut child = Command::new("setsid")
         .args(["--wait", program])
@@ -92,10 +121,21 @@ fn run(program: &str, args: &[&str], log: &mut dyn FnMut(&str)) -> Result<(), Re
             None => thread::sleep(Duration::from_millis(30)),
         }
     };
+    // Frees the room that was not used; it is no more than some room.
+    let _ = reader.metadata().and_then(|data| room.set_len(data.len()));
     if status.success() {
         return Ok(());
     }
-    Err(explain(program, args, &status.to_string(), &text_from(Path::new(LOG), start)))
+    let output = text_from(Path::new(LOG), start);
+    // timeout(1) exits with 124 when it ended what it ran.
+    if program == "timeout" && status.code() == Some(124) {
+        return Err(ResourceError(format!(
+            "`apt-get update` was still running after 300 s and was ended; look at the host's network and at \
+             /etc/apt/sources.list* (all of its output: {LOG})"
+        )));
+    }
+    let (program, args) = if program == "timeout" { (args[2], &args[3..]) } else { (program, args) };
+    Err(explain(program, args, &status.to_string(), &output))
 }
 
 fn text_from(path: &Path, start: u64) -> String {
@@ -112,8 +152,10 @@ fn text_from(path: &Path, start: u64) -> String {
 /// Turns a failure's output into cause and remedy.
 fn explain(program: &str, args: &[&str], status: &str, output: &str) -> ResourceError {
     let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
-    let errors: Vec<&str> =
-        lines.iter().copied().filter(|line| line.starts_with("E: ") || line.contains("error")).collect();
+    let is_error = |line: &&str| {
+        line.starts_with("E: ") || line.starts_with("dpkg: error") || line.contains("No space left on device")
+    };
+    let errors: Vec<&str> = lines.iter().copied().filter(is_error).collect();
     let shown = match errors.is_empty() {
         true => &lines[lines.len().saturating_sub(5)..],
         false => &errors[..errors.len().min(6)],
@@ -128,6 +170,19 @@ fn explain(program: &str, args: &[&str], status: &str, output: &str) -> Resource
             "a source names a suite that its mirror no longer has; look at /etc/apt/sources.list*",
         ),
         ("is not valid yet", "the host's clock is wrong"),
+        (
+            "Held packages were changed",
+            "a package that has to change is held; `apt-mark unhold` it, or say `hold` in the recipe",
+        ),
+        (
+            "Conflicting values set for option",
+            "two lists name the same suite with other options; take one out of use (`replaces` of apt-source)",
+        ),
+        (
+            "you have held broken packages",
+            "what is to be installed does not fit what is; does a source lack the updates of what is?",
+        ),
+        ("was not found", "no source has this release of the package; look at /etc/apt/sources.list*"),
     ];
     let remedy = known.iter().find(|(sign, _)| output.contains(sign)).map(|(_, remedy)| *remedy);
     ResourceError(format!(

@@ -7,11 +7,6 @@ use crate::resource::Change;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// What has to change is known.
-    Planned {
-        /// The plan.
-        plan: Plan,
-    },
     /// A resource's changes are being carried out.
     Started {
         /// The resource's name.

@@ -2,6 +2,7 @@
 
 mod apply;
 mod event;
+mod handlers;
 mod plan;
 
 pub use apply::{Applied, apply};

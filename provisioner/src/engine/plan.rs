@@ -2,9 +2,10 @@ use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Machine};
 
 use super::Counts;
+use super::handlers::{self, Due};
 use crate::apt::{self, Estimate};
 use crate::recipe::{Declared, Recipe, describe_releases};
-use crate::resource::{Change, Context};
+use crate::resource::{Change, Context, Judged, ResourceError};
 
 /// What a machine lacks of what its recipe says, resource by resource in the order of carrying out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,11 @@ pub enum ItemState {
         /// The names of the resources.
         until: Vec<String>,
     },
+    /// It cannot be judged by looking only: an apply will.
+    Unjudged {
+        /// Why.
+        reason: String,
+    },
     /// It could not be looked at.
     Unreadable {
         /// Why.
@@ -63,7 +69,10 @@ impl ItemState {
     pub fn changes(&self) -> &[Change] {
         match self {
             ItemState::Drift { changes } | ItemState::Impossible { changes, .. } => changes,
-            ItemState::Satisfied | ItemState::Undecidable { .. } | ItemState::Unreadable { .. } => &[],
+            ItemState::Satisfied
+            | ItemState::Undecidable { .. }
+            | ItemState::Unjudged { .. }
+            | ItemState::Unreadable { .. } => &[],
         }
     }
 }
@@ -79,14 +88,19 @@ impl Plan {
                 ItemState::Impossible { accepted: false, .. } => counts.failed += 1,
                 ItemState::Impossible { changes, .. } if !changes.is_empty() => counts.drifted += 1,
                 ItemState::Impossible { .. } => counts.impossible += 1,
-                ItemState::Undecidable { .. } => counts.undecidable += 1,
+                ItemState::Undecidable { .. } | ItemState::Unjudged { .. } => counts.undecidable += 1,
                 ItemState::Unreadable { .. } => counts.failed += 1,
             }
         }
         counts
     }
 
-    /// Whether nothing has to change.
+    /// Whether an apply could change something.
+    pub fn may_change(&self) -> bool {
+        !self.is_empty() || self.items.iter().any(|item| matches!(item.state, ItemState::Unjudged { .. }))
+    }
+
+    /// Whether nothing is known to have to change.
     pub fn is_empty(&self) -> bool {
         self.items.iter().all(|item| item.state.changes().is_empty())
     }
@@ -118,8 +132,9 @@ pub fn plan(recipe: &Recipe, machine: &Machine, facts: &Facts) -> Result<Plan, P
         let state = judge(declared, context, &items);
         items.push(Item { resource: declared.name.clone(), state });
     }
+    items.extend(due_handlers(recipe, machine));
     Ok(Plan {
-        estimate: packages_estimate(recipe, machine, &items),
+        estimate: packages_estimate(recipe, context, &items),
         items,
         reboot: facts.reboot_pending.clone(),
     })
@@ -137,6 +152,27 @@ pub(super) fn check_supported(recipe: &Recipe, facts: &Facts) -> Result<(), Plan
     })
 }
 
+/// What an earlier run remembered and did not come to.
+fn due_handlers(recipe: &Recipe, machine: &Machine) -> Vec<Item> {
+    match handlers::due(machine) {
+        Ok(due) => {
+            let own = recipe.handlers.iter().filter(|handler| due.contains(&Due::of(recipe, handler)));
+            let item = |name: &str| Item {
+                resource: name.to_owned(),
+                state: ItemState::Drift { changes: vec![handlers::change()] },
+            };
+            own.map(|handler| item(&handler.name)).collect()
+        }
+        Err(error) if !recipe.handlers.is_empty() => {
+            vec![Item {
+                resource: "handlers".into(),
+                state: ItemState::Unreadable { reason: error.to_string() },
+            }]
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
 fn judge(declared: &Declared, context: Context<'_>, before: &[Item]) -> ItemState {
     if declared.resource.decided_by_others() {
         let unsettled = declared.after.iter().filter_map(|index| before.get(*index));
@@ -148,29 +184,34 @@ fn judge(declared: &Declared, context: Context<'_>, before: &[Item]) -> ItemStat
             return ItemState::Undecidable { until };
         }
     }
-    observe(declared, context)
+    state(declared, declared.resource.judge(context))
 }
 
-/// How a resource stands by itself.
-pub(super) fn observe(declared: &Declared, context: Context<'_>) -> ItemState {
-    match declared.resource.judge(context) {
+/// How a resource stands by itself, in an apply.
+pub(super) fn observe_to_apply(declared: &Declared, context: Context<'_>) -> ItemState {
+    state(declared, declared.resource.judge_to_apply(context))
+}
+
+fn state(declared: &Declared, judged: Result<Judged, ResourceError>) -> ItemState {
+    match judged {
         Err(error) => ItemState::Unreadable { reason: error.to_string() },
-        Ok(judged) => match (judged.impossible, judged.changes) {
-            (Some(reason), changes) => {
-                ItemState::Impossible { reason, accepted: !declared.required, changes }
-            }
-            (None, changes) if changes.is_empty() => ItemState::Satisfied,
-            (None, changes) => ItemState::Drift { changes },
-        },
+        Ok(Judged { impossible: Some(reason), changes, .. }) => {
+            ItemState::Impossible { reason, accepted: !declared.required, changes }
+        }
+        Ok(Judged { changes, .. }) if !changes.is_empty() => ItemState::Drift { changes },
+        Ok(Judged { undecidable: Some(reason), .. }) => ItemState::Unjudged { reason },
+        Ok(_) => ItemState::Satisfied,
     }
 }
 
-fn packages_estimate(recipe: &Recipe, machine: &Machine, items: &[Item]) -> Option<Estimate> {
+fn packages_estimate(recipe: &Recipe, context: Context<'_>, items: &[Item]) -> Option<Estimate> {
     let drifted = recipe.resources.iter().zip(items).filter(|(_, item)| !item.state.changes().is_empty());
     let packages: Vec<_> = drifted.filter_map(|(declared, _)| declared.resource.as_packages()).collect();
-    if packages.is_empty() || !machine.is_this() {
+    if packages.is_empty() || !context.machine.is_this() {
         return None;
     }
-    let names: Vec<&str> = packages.iter().flat_map(|p| p.install.iter().map(String::as_str)).collect();
+    let database = apt::Database::read(context.machine).ok()?;
+    let names: Vec<String> = packages.iter().flat_map(|p| p.arguments(context, &database)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     apt::estimate(&names, packages.iter().any(|p| p.recommends))
 }

@@ -12,23 +12,23 @@ pub struct Release {
     pub codename: &'static str,
 }
 
-/// Every release that recipes can be written for.
-const RELEASES: [Release; 4] = [
-    Release { version: "10", codename: "buster" },
-    Release { version: "11", codename: "bullseye" },
-    Release { version: "12", codename: "bookworm" },
-    Release { version: "13", codename: "trixie" },
-];
-
 impl Release {
+    /// Every release that recipes can be written for, oldest first.
+    pub const ALL: [Release; 4] = [
+        Release { version: "10", codename: "buster" },
+        Release { version: "11", codename: "bullseye" },
+        Release { version: "12", codename: "bookworm" },
+        Release { version: "13", codename: "trixie" },
+    ];
+
     /// Reads `debian 12`.
     ///
     /// # Errors
     /// It is none of those known; says which are.
     pub fn parse(text: &str) -> Result<Release, String> {
         let version = text.strip_prefix("debian ").unwrap_or_default();
-        RELEASES.into_iter().find(|release| release.version == version).ok_or_else(|| {
-            format!("`{text}` is not a release that toril knows: {}", describe_releases(&RELEASES))
+        Release::ALL.into_iter().find(|release| release.version == version).ok_or_else(|| {
+            format!("`{text}` is not a release that toril knows: {}", describe_releases(&Release::ALL))
         })
     }
 

@@ -1,12 +1,17 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use handlebars::template::{HelperTemplate, Parameter, Template, TemplateElement};
 use handlebars::{Handlebars, no_escape};
 use serde_json::{Value as Json, json};
-use toril_document::{Located, Table, Value, nearest};
+use toril_document::{Located, Problem, Problems, Source, Value, nearest};
 use toril_machine::Facts;
 
 use super::HostInfo;
+
+/// A place, what is wrong there, and what to do about it.
+pub(super) type Mistake = (Range<usize>, String, Option<String>);
 
 /// What templates may name: `vars.*`, `host.*` and `facts.*`.
 pub(super) struct Scope {
@@ -23,47 +28,82 @@ impl Scope {
         Scope { values: json!({ "vars": {}, "host": host, "facts": facts }), engine }
     }
 
-    /// Takes the recipe's variables: the caller's values win over the recipe's own, which may be templates.
+    /// Takes a file's variables, which win over those taken before; what the caller sets wins over all. Their defaults
+    /// may be templates, of variables declared before them too.
     pub(super) fn declare(
         &mut self,
-        table: &Table<'_>,
-        defaults: Vec<(Located<String>, Located<Value>)>,
-        overrides: &BTreeMap<String, String>,
-    ) {
-        let mut vars = serde_json::Map::new();
-        for (name, mut value) in defaults {
-            self.render(table, &mut value);
-            let value = match (overrides.get(&name.value), value.value) {
-                (Some(text), _) => text.clone(),
-                (None, Value::String(text)) => text,
-                (None, Value::Integer(number)) => number.to_string(),
-                (None, Value::Boolean(flag)) => flag.to_string(),
-                (None, other) => {
-                    let message = format!("variable `{}` must be a string, not {}", name.value, other.kind());
-                    table.note("R001", value.span, message, None);
+        source: &Arc<Source>,
+        vars: &[(Located<String>, Located<Value>)],
+        set: &BTreeMap<String, String>,
+    ) -> Problems {
+        let mut problems = Problems::default();
+        let mut note = |code, source: &Arc<Source>, span: &Range<usize>, message, help| {
+            problems.0.push(Problem { code, message, source: Arc::clone(source), span: span.clone(), help });
+        };
+        for (name, value) in vars {
+            let mut value = value.clone();
+            for (span, message, help) in self.render(&mut value) {
+                note("R003", source, &span, message, help);
+            }
+            let set = set.get(&name.value);
+            let json = match (value.value, set.map(String::as_str)) {
+                (Value::String(text), None) => Json::String(text),
+                (Value::Integer(number), None) => Json::String(number.to_string()),
+                (Value::Boolean(flag), None) => Json::Bool(flag),
+                (Value::Boolean(_), Some("true")) => Json::Bool(true),
+                (Value::Boolean(_), Some("false")) => Json::Bool(false),
+                (Value::Boolean(_), Some(text)) => {
+                    let (source, span) = command_line(&name.value, text);
+                    let message = format!("variable `{}` is true or false, not `{text}`", name.value);
+                    note("R001", &source, &span, message, None);
+                    continue;
+                }
+                (Value::String(_) | Value::Integer(_), Some(text)) => Json::String(text.to_owned()),
+                (other, _) => {
+                    let message = format!(
+                        "variable `{}` must be a string, a whole number or a boolean, not {}",
+                        name.value,
+                        other.kind()
+                    );
+                    note("R001", source, &value.span, message, None);
                     continue;
                 }
             };
-            vars.insert(name.value, Json::String(value));
+            self.values["vars"][&name.value] = json;
         }
-        for name in overrides.keys().filter(|name| !vars.contains_key(*name)) {
-            let help =
-                nearest(name, vars.keys().map(String::as_str)).map(|word| format!("did you mean `{word}`?"));
-            table.note("R002", 0..0, format!("the recipe has no variable `{name}` to set"), help);
-        }
-        self.values["vars"] = Json::Object(vars);
+        problems
     }
 
-    /// Renders every string in a value; a template that is wrong is noted and left as it is.
-    pub(super) fn render(&self, table: &Table<'_>, value: &mut Located<Value>) {
+    /// What the caller sets and no file declares.
+    pub(super) fn undeclared(&self, set: &BTreeMap<String, String>) -> Problems {
+        let mut problems = Problems::default();
+        let known = self.values["vars"].as_object().into_iter().flat_map(|vars| vars.keys());
+        let known: Vec<&str> = known.map(String::as_str).collect();
+        for (name, value) in set.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
+            let help = match nearest(name, known.iter().copied()) {
+                Some(word) => format!("did you mean `{word}`?"),
+                None => format!("variables: {}", known.join(", ")),
+            };
+            let (source, span) = command_line(name, value);
+            let message = format!("the recipe has no variable `{name}` to set");
+            problems.0.push(Problem { code: "R002", message, source, span, help: Some(help) });
+        }
+        problems
+    }
+
+    /// Renders every string in a value; a template that is wrong is told of and left as it is.
+    pub(super) fn render(&self, value: &mut Located<Value>) -> Vec<Mistake> {
         match &mut value.value {
             Value::String(text) if text.contains("{{") => match self.text(text) {
-                Ok(rendered) => *text = rendered,
-                Err((message, help)) => table.note("R003", value.span.clone(), message, help),
+                Ok(rendered) => {
+                    *text = rendered;
+                    Vec::new()
+                }
+                Err((message, help)) => vec![(value.span.clone(), message, help)],
             },
-            Value::Array(items) => items.iter_mut().for_each(|item| self.render(table, item)),
-            Value::Table(entries) => entries.iter_mut().for_each(|(_, item)| self.render(table, item)),
-            Value::String(_) | Value::Integer(_) | Value::Boolean(_) | Value::Other(_) => {}
+            Value::Array(items) => items.iter_mut().flat_map(|item| self.render(item)).collect(),
+            Value::Table(entries) => entries.iter_mut().flat_map(|(_, item)| self.render(item)).collect(),
+            Value::String(_) | Value::Integer(_) | Value::Boolean(_) | Value::Other(_) => Vec::new(),
         }
     }
 
@@ -125,6 +165,12 @@ impl Scope {
         }
         Ok(())
     }
+}
+
+/// Where a variable that the caller set stands.
+fn command_line(name: &str, value: &str) -> (Arc<Source>, Range<usize>) {
+    let source = Source { name: "the command line".into(), text: format!("{name}={value}") };
+    (Arc::new(source), 0..name.len() + 1 + value.len())
 }
 
 fn unknown_helper(helper: &HelperTemplate) -> (String, Option<String>) {

@@ -1,17 +1,33 @@
-//! `apt-packages`: packages that are installed, at least at the versions named.
+//! `apt-packages`: packages that are installed, at least at the versions named, from a release, held there or not.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use debversion::Version;
-use toril_document::{Table, Value};
+use toril_document::{Located, Table, Value};
 
-use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, is_name};
-use crate::apt::{self, Database};
+use super::attributes::Attributes;
+use super::file::FileResource;
+use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, is_name, optional_name};
+use crate::apt::{self, Database, PackageState};
+
+/// What the changes of the pin's file are called by.
+const PIN: &str = "pin";
 
 /// Packages to have.
 #[derive(Debug)]
 pub(crate) struct AptPackages {
     pub(crate) install: Vec<String>,
-    minimum: Vec<(String, Version)>,
+    minimum: BTreeMap<String, Version>,
     pub(crate) recommends: bool,
+    /// Such as `buster-backports`, and what has apt stay with it for these packages: apt_preferences(5).
+    release: Option<(String, FileResource)>,
+    hold: Option<bool>,
+}
+
+pub(crate) struct PackagesState {
+    database: Database,
+    pin: Judged,
 }
 
 pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
@@ -20,79 +36,193 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
         table.note("R012", name.span.clone(), format!("`{}` is no name of a package", name.value), None);
     }
     let recommends = table.boolean("recommends").unwrap_or(false);
-    let mut minimum = Vec::new();
-    if let Some((_, value)) = table.take("minimum") {
-        let Value::Table(entries) = value.value else {
-            table.note("D004", value.span, "`minimum` must be a table of packages and versions", None);
-            return None;
+    let release = optional_name(table, "release");
+    let hold = table.boolean("hold");
+    let minimum = table.take("minimum").map(|(_, value)| value);
+    let install: Vec<String> = install?.into_iter().map(|name| name.value).collect();
+    let minimum = read_minimum(table, minimum, &install)?;
+    let release = release.map(|release| {
+        let pin = pin(&release, &install);
+        (release, pin)
+    });
+    Some(Box::new(AptPackages { install, minimum, recommends, release, hold }))
+}
+
+fn read_minimum(
+    table: &Table<'_>,
+    value: Option<Located<Value>>,
+    install: &[String],
+) -> Option<BTreeMap<String, Version>> {
+    let mut minimum = BTreeMap::new();
+    let Some(value) = value else { return Some(minimum) };
+    let Value::Table(entries) = value.value else {
+        table.note("D004", value.span, "`minimum` must be a table of packages and versions", None);
+        return None;
+    };
+    for (name, version) in entries {
+        if !install.contains(&name.value) {
+            table.note("R012", name.span, format!("`{}` is not among `install`", name.value), None);
+            continue;
+        }
+        let parsed = match &version.value {
+            Value::String(text) => text.parse::<Version>().ok(),
+            _ => None,
         };
-        for (name, version) in entries {
-            let known = install.iter().flatten().any(|package| package.value == name.value);
-            if !known {
-                table.note("R012", name.span, format!("`{}` is not among `install`", name.value), None);
-                continue;
-            }
-            let parsed = match &version.value {
-                Value::String(text) => text.parse::<Version>().ok(),
-                _ => None,
-            };
-            match parsed {
-                Some(version) => minimum.push((name.value, version)),
-                None => table.note("R013", version.span, "this is no version of a Debian package", None),
-            }
+        match parsed {
+            Some(version) => drop(minimum.insert(name.value, version)),
+            None => table.note("R013", version.span, "this is no version of a Debian package", None),
         }
     }
-    let install = install?.into_iter().map(|name| name.value).collect();
-    Some(Box::new(AptPackages { install, minimum, recommends }))
+    Some(minimum)
+}
+
+/// Prefers a release for just these packages, so that later upgrades stay with it too.
+fn pin(release: &str, install: &[String]) -> FileResource {
+    // apt passes over files with other characters, or with another extension.
+    let name: String = format!("{release}-{}", install.first().map_or("", String::as_str))
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
+        .collect();
+    FileResource {
+        path: format!("/etc/apt/preferences.d/toril-{name}.pref"),
+        content: format!(
+            "# Written by toril.\nPackage: {}\nPin: release {release}\nPin-Priority: 990\n",
+            install.join(" ")
+        ),
+        attributes: Attributes { owner: "root".into(), group: "root".into(), mode: 0o644 },
+    }
+}
+
+impl AptPackages {
+    /// What is to change about a package: what it is now, and what it should be.
+    fn lacks(&self, name: &str, database: &Database) -> Option<(String, String)> {
+        let minimum = self.minimum.get(name);
+        let wanted = minimum.map_or("installed".into(), |version| format!("at least {version}"));
+        let now = match database.get(name) {
+            None => "not installed".into(),
+            Some(package) if matches!(package.state.as_str(), "config-files" | "not-installed") => {
+                "not installed".into()
+            }
+            Some(package) if !package.is_installed() => {
+                let flag = if package.reinstall_required { ", damaged" } else { "" };
+                format!("{}{flag}", package.state)
+            }
+            Some(package) => {
+                let is_enough = |minimum: &Version| {
+                    package.version.parse::<Version>().is_ok_and(|version| version >= *minimum)
+                };
+                if minimum.is_none_or(is_enough) {
+                    return None;
+                }
+                package.version.clone()
+            }
+        };
+        Some((now, wanted))
+    }
+
+    fn judge_pin(&self, context: Context<'_>) -> Result<Judged, ResourceError> {
+        match &self.release {
+            Some((_, pin)) => Resource::judge(pin, context),
+            None => Ok(Judged::default()),
+        }
+    }
+
+    /// Those that have to change, as apt takes them: with the release, which then counts for what they depend on
+    /// too, as far as they need it.
+    pub(crate) fn arguments(&self, context: Context<'_>, database: &Database) -> Vec<String> {
+        // A pin that is new, or has changed, is for packages from elsewhere.
+        let is_new_pin = self.judge_pin(context).is_ok_and(|judged| !judged.changes.is_empty());
+        let names = self.install.iter().filter(|name| is_new_pin || self.lacks(name, database).is_some());
+        let with_release = |name: &String| match &self.release {
+            Some((release, _)) => format!("{name}/{release}"),
+            None => name.clone(),
+        };
+        names.map(with_release).collect()
+    }
+
+    /// Those whose being held is not as it should be; `hold`: for those that should be.
+    fn to_mark(&self, hold: bool, database: &Database) -> impl Iterator<Item = &str> {
+        let names = self.install.iter().filter(move |_| self.hold == Some(hold));
+        names.filter(move |name| is_held(database, name) != hold).map(String::as_str)
+    }
+
+    /// Carries out the changes of several resources in one transaction.
+    pub(crate) fn apply_together(
+        all: &[&AptPackages],
+        context: Context<'_>,
+        stop: &AtomicBool,
+        log: &mut dyn FnMut(&str),
+    ) -> Result<(), ResourceError> {
+        let database = Database::read(context.machine)?;
+        let names: Vec<String> = all.iter().flat_map(|one| one.arguments(context, &database)).collect();
+        if !names.is_empty() || database.pending_updates > 0 {
+            // What the recipe itself holds is released for the transaction, and held again after it.
+            let own = all.iter().filter(|one| one.hold.is_some());
+            let own = own.flat_map(|one| one.install.iter().filter(|name| is_held(&database, name)));
+            let own: Vec<&str> = own.map(String::as_str).collect();
+            apt::mark("unhold", &own, stop, log)?;
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            apt::install(&names, all.iter().any(|one| one.recommends), stop, log)?;
+        }
+        // Only now: a pin that is there says that its release has been applied.
+        for (_, pin) in all.iter().filter_map(|one| one.release.as_ref()) {
+            let changes = Resource::judge(pin, context)?.changes;
+            if !changes.is_empty() {
+                pin.apply_with_directory(context, &changes, log)?;
+            }
+        }
+        let database = Database::read(context.machine)?;
+        for (hold, verb) in [(true, "hold"), (false, "unhold")] {
+            let names: Vec<&str> = all.iter().flat_map(|one| one.to_mark(hold, &database)).collect();
+            apt::mark(verb, &names, stop, log)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_held(database: &Database, name: &str) -> bool {
+    database.get(name).is_some_and(|package: &PackageState| package.held)
 }
 
 impl Kind for AptPackages {
-    type State = Database;
+    type State = PackagesState;
 
-    fn observe(&self, context: Context<'_>) -> Result<Database, ResourceError> {
-        Database::read(context.machine)
+    fn observe(&self, context: Context<'_>) -> Result<PackagesState, ResourceError> {
+        Ok(PackagesState { database: Database::read(context.machine)?, pin: self.judge_pin(context)? })
     }
 
-    fn compare(&self, _: Context<'_>, database: &Database) -> Judged {
-        let mut changes = Vec::new();
-        for name in &self.install {
-            let what = format!("package {name}");
-            let minimum =
-                self.minimum.iter().find(|(package, _)| package == name).map(|(_, version)| version);
-            let wanted = minimum.map_or("installed".into(), |version| format!("at least {version}"));
-            match database.get(name) {
-                None => changes.push(Change::new(what, "not installed", wanted)),
-                Some(package) if package.state == "config-files" || package.state == "not-installed" => {
-                    changes.push(Change::new(what, "not installed", wanted));
-                }
-                Some(package) if !package.is_installed() => {
-                    let flag = if package.reinstall_required { ", damaged" } else { "" };
-                    changes.push(Change::new(what, format!("{}{flag}", package.state), wanted));
-                }
-                Some(package) => {
-                    let old_enough = |minimum: &Version| match package.version.parse::<Version>() {
-                        Ok(version) => version >= *minimum,
-                        Err(_) => false,
-                    };
-                    if !minimum.is_none_or(old_enough) {
-                        changes.push(Change::new(what, &package.version, wanted));
-                    }
-                }
-            }
+    fn compare(&self, _: Context<'_>, PackagesState { database, pin }: &PackagesState) -> Judged {
+        let mut changes = Change::of_part(PIN, &pin.changes);
+        let lacking = self.install.iter().filter_map(|name| {
+            let (now, wanted) = self.lacks(name, database)?;
+            Some(Change::new(format!("package {name}"), now, wanted))
+        });
+        changes.extend(lacking);
+        for (hold, before, after) in [(true, "no", "yes"), (false, "yes", "no")] {
+            let marks = self.to_mark(hold, database);
+            changes.extend(marks.map(|name| Change::new(format!("{name} held"), before, after)));
         }
         if changes.is_empty() && database.pending_updates > 0 {
             changes.push(Change::new("dpkg", "interrupted or at work", "at rest"));
         }
-        Judged { changes, impossible: None }
+        changes.into()
     }
 
-    fn apply(&self, _: Context<'_>, _: &[Change], log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
-        let packages: Vec<&str> = self.install.iter().map(String::as_str).collect();
-        apt::install(&packages, self.recommends, log)
+    fn apply(
+        &self,
+        context: Context<'_>,
+        _: &[Change],
+        log: &mut dyn FnMut(&str),
+    ) -> Result<(), ResourceError> {
+        AptPackages::apply_together(&[self], context, &AtomicBool::new(false), log)
     }
 
     fn provides(&self) -> Vec<Thing> {
         vec![Thing::Packages]
+    }
+
+    fn follows(&self) -> Vec<Wanted> {
+        vec![Wanted::AptSources]
     }
 
     fn as_packages(&self) -> Option<&AptPackages> {
@@ -103,25 +233,77 @@ impl Kind for AptPackages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::testing::Fake;
+    use crate::resource::testing::{self, Fake};
+
+    fn fake(status: &str, version: &str) -> Fake {
+        let fake = Fake::new();
+        std::fs::create_dir_all(fake.path("var/lib/dpkg")).unwrap();
+        let status = format!("Package: q\nStatus: {status}\nVersion: {version}\n");
+        std::fs::write(fake.path("var/lib/dpkg/status"), status).unwrap();
+        fake
+    }
+
+    fn resource(keys: &str) -> Box<dyn Resource> {
+        testing::read(&format!("apt-packages = {{ install = [\"q\"], {keys} }}")).unwrap()
+    }
 
     #[test]
     fn versions_compare_as_debian_does() {
-        let fake = Fake::new();
-        std::fs::create_dir_all(fake.path("var/lib/dpkg")).unwrap();
-        let status = "Package: q\nStatus: install ok installed\nVersion: 1:5.2+dfsg-9~bpo10+1\n";
-        std::fs::write(fake.path("var/lib/dpkg/status"), status).unwrap();
-        let resource = |minimum: &str| AptPackages {
-            install: vec!["q".into()],
-            minimum: vec![("q".into(), minimum.parse().unwrap())],
-            recommends: false,
-        };
-        assert_eq!(fake.changes(&resource("1:5.2")), [""; 0]);
-        assert_eq!(fake.changes(&resource("7.2")), [""; 0], "the epoch counts first");
+        let fake = fake("install ok installed", "1:5.2+dfsg-9~bpo10+1");
+        let changes = |minimum: &str| fake.changes(&*resource(&format!("minimum = {{ q = \"{minimum}\" }}")));
+        assert_eq!(changes("1:5.2"), [""; 0]);
+        assert_eq!(changes("7.2"), [""; 0], "the epoch counts first");
         assert_eq!(
-            fake.changes(&resource("1:5.2+dfsg-9")),
+            changes("1:5.2+dfsg-9"),
             ["package q: 1:5.2+dfsg-9~bpo10+1 → at least 1:5.2+dfsg-9"],
             "a tilde sorts before the end"
         );
+    }
+
+    #[test]
+    fn being_held_is_a_thing_of_its_own() {
+        let (held, free) = (fake("hold ok installed", "1"), fake("install ok installed", "1"));
+        assert_eq!(held.changes(&*resource("hold = true")), [""; 0]);
+        assert_eq!(held.changes(&*resource("hold = false")), ["q held: yes → no"]);
+        assert_eq!(held.changes(&*resource("recommends = false")), [""; 0], "left alone");
+        assert_eq!(free.changes(&*resource("hold = true")), ["q held: no → yes"]);
+        let none = fake("deinstall ok config-files", "1");
+        let expected = ["package q: not installed → installed", "q held: no → yes"];
+        assert_eq!(none.changes(&*resource("hold = true")), expected);
+    }
+
+    #[test]
+    fn a_release_is_a_pin_on_just_these_packages() {
+        let fake = fake("install ok installed", "1");
+        let packages = "install = [\"q\", \"libstdc++-dev\"], release = \"buster-backports\"";
+        let resource = testing::read(&format!("apt-packages = {{ {packages} }}")).unwrap();
+        let expected =
+            ["pin: content: no such file → 4 lines", "package libstdc++-dev: not installed → installed"];
+        assert_eq!(fake.changes(&*resource), expected);
+        let packages = resource.as_packages().unwrap();
+        let database = Database::read(fake.context().machine).unwrap();
+        let arguments = || packages.arguments(fake.context(), &database);
+        assert_eq!(arguments(), ["q/buster-backports", "libstdc++-dev/buster-backports"], "the pin is new");
+        let (_, pin) = packages.release.as_ref().unwrap();
+        assert_eq!(pin.path, "/etc/apt/preferences.d/toril-buster-backports-q.pref");
+        let changes = Resource::judge(pin, fake.context()).unwrap().changes;
+        pin.apply_with_directory(fake.context(), &changes, &mut |_| {}).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(fake.path(&pin.path[1..])).unwrap(),
+            "# Written by toril.\nPackage: q libstdc++-dev\nPin: release buster-backports\nPin-Priority: 990\n"
+        );
+        assert_eq!(fake.changes(&*resource), ["package libstdc++-dev: not installed → installed"]);
+        assert_eq!(arguments(), ["libstdc++-dev/buster-backports"]);
+    }
+
+    #[test]
+    fn wrong_words_are_refused() {
+        testing::refuses(&[
+            ("apt-packages = { install = [\"a b\"] }", "`a b` is no name of a package"),
+            ("apt-packages = { install = [\"a\"], minimum = { b = \"1\" } }", "`b` is not among `install`"),
+            ("apt-packages = { install = [\"a\"], minimum = { a = \"1 2\" } }", "no version of a Debian"),
+            ("apt-packages = { install = [\"a\"], release = \"a=b\" }", "`a=b` is no name"),
+            ("apt-packages = { install = [\"a\"], relase = \"b\" }", "did you mean `release`?"),
+        ]);
     }
 }

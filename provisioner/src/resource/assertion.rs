@@ -3,47 +3,28 @@
 use std::time::Duration;
 
 use toril_document::Table;
-use toril_machine::{Command, CommandError};
+use toril_machine::CommandError;
 
-use super::{Change, Context, Judged, Kind, Resource, ResourceError, Wanted, read_name};
+use super::program::Program;
+use super::{Change, Context, Judged, Kind, Resource, ResourceError, Wanted, optional_name};
 
 #[derive(Debug)]
 struct Assertion {
-    command: Vec<String>,
+    program: Program,
     contains: Option<String>,
-    run_as: Option<String>,
-    deadline: Duration,
 }
 
 pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
-    let command = table.required_strings("command");
+    let words = table.required_strings("command");
     let contains = table.string("contains").map(|text| text.value);
-    let run_as = match table.has("run-as") {
-        true => read_name(table, "run-as"),
-        false => {
-            drop(table.take("run-as"));
-            None
-        }
-    };
+    let run_as = optional_name(table, "run-as");
     let deadline = table.duration("deadline").unwrap_or(Duration::from_secs(20));
-    let command = command?.into_iter().map(|text| text.value).collect();
-    Some(Box::new(Assertion { command, contains, run_as, deadline }))
+    let words = words?.into_iter().map(|text| text.value).collect();
+    let program = Program { words, run_as, dir: None, deadline };
+    Some(Box::new(Assertion { program, contains }))
 }
 
 impl Assertion {
-    fn command(&self) -> Command {
-        let command = self.command.iter().map(String::as_str);
-        // setpriv reads the groups from the database: a login keeps those it began with.
-        let identity = self.run_as.as_ref().map(|user| {
-            [format!("--reuid={user}"), format!("--regid={user}"), "--init-groups".into(), "--".into()]
-        });
-        match &identity {
-            None => Command::new(&self.command[0], command.skip(1)),
-            Some(identity) => Command::new("setpriv", identity.iter().map(String::as_str).chain(command)),
-        }
-        .deadline(self.deadline)
-    }
-
     fn expectation(&self) -> String {
         match &self.contains {
             Some(text) => format!("succeeds and prints `{text}`"),
@@ -57,10 +38,10 @@ impl Kind for Assertion {
     type State = Option<String>;
 
     fn observe(&self, context: Context<'_>) -> Result<Option<String>, ResourceError> {
-        if !context.machine.is_this() {
-            return Err(ResourceError("commands cannot be run for a machine that is not this one".into()));
-        }
-        let command = self.command();
+        let Some(command) = self.program.command(context.machine).known().map_err(ResourceError)? else {
+            let user = self.program.run_as.as_deref().unwrap_or("root");
+            return Ok(Some(format!("there is no user `{user}` to run it as")));
+        };
         let finished = match command.run() {
             Ok(finished) => finished,
             Err(error @ (CommandError::NotFound { .. } | CommandError::TimedOut { .. })) => {
@@ -83,7 +64,7 @@ impl Kind for Assertion {
 
     fn compare(&self, _: Context<'_>, state: &Option<String>) -> Judged {
         let change = state.as_ref().map(|wrong| Change::new("assertion", wrong, self.expectation()));
-        Judged { changes: change.into_iter().collect(), impossible: None }
+        change.into_iter().collect::<Vec<_>>().into()
     }
 
     fn apply(
@@ -98,13 +79,7 @@ impl Kind for Assertion {
     }
 
     fn follows(&self) -> Vec<Wanted> {
-        let user = self.run_as.iter().map(|user| Wanted::User(user.clone()));
-        let paths = self
-            .command
-            .iter()
-            .filter(|word| word.starts_with('/'))
-            .map(|word| Wanted::Above(format!("{word}/")));
-        user.chain(paths).chain([Wanted::Packages]).collect()
+        self.program.follows()
     }
 
     fn decided_by_others(&self) -> bool {
@@ -122,12 +97,13 @@ mod tests {
     fn wrong(command: &[&str], contains: Option<&str>) -> Option<String> {
         let fake = Fake::new();
         let machine = Machine::this();
-        let assertion = Assertion {
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            contains: contains.map(str::to_owned),
+        let program = Program {
+            words: command.iter().map(|word| (*word).to_owned()).collect(),
             run_as: None,
+            dir: None,
             deadline: Duration::from_secs(5),
         };
+        let assertion = Assertion { program, contains: contains.map(str::to_owned) };
         Kind::observe(&assertion, Context { machine: &machine, facts: &fake.facts }).unwrap()
     }
 

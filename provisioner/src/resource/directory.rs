@@ -47,7 +47,7 @@ impl Kind for Directory {
             DirectoryState::Other => vec![Change::new("type", "not a directory", "a directory")],
             DirectoryState::There(attributes) => self.attributes.compare(attributes),
         };
-        Judged { changes, impossible: None }
+        changes.into()
     }
 
     fn apply(

@@ -69,7 +69,7 @@ impl Kind for FileResource {
                 content.into_iter().chain(self.attributes.compare(attributes)).collect()
             }
         };
-        Judged { changes, impossible: None }
+        changes.into()
     }
 
     fn apply(

@@ -29,7 +29,7 @@ impl Kind for GroupResource {
             Some(_) => Vec::new(),
             None => vec![Change::new("group", "not there", &self.name)],
         };
-        Judged { changes, impossible: None }
+        changes.into()
     }
 
     fn apply(&self, _: Context<'_>, _: &[Change], _: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {

@@ -66,7 +66,7 @@ impl Kind for KernelModule {
                 ),
             });
         }
-        Judged { changes, impossible }
+        Judged { changes, impossible, ..Judged::default() }
     }
 
     fn apply(
@@ -88,7 +88,9 @@ impl Kind for KernelModule {
     }
 
     fn provides(&self) -> Vec<Thing> {
-        Kind::provides(&self.at_boot)
+        let mut provided = Kind::provides(&self.at_boot);
+        provided.push(Thing::KernelModule);
+        provided
     }
 
     fn follows(&self) -> Vec<Wanted> {

@@ -1,13 +1,28 @@
 //! Resource kinds. A new kind is one new file here and one line in [`KINDS`].
 
 mod apt_packages;
+mod apt_source;
 mod assertion;
 mod attributes;
 mod change;
+mod command;
 mod directory;
+mod download;
 mod file;
+mod git_checkout;
 mod group;
 mod kernel_module;
+mod line;
+mod membership;
+mod order;
+mod program;
+mod reading;
+mod symlink;
+mod sysctl;
+mod systemd_unit;
+mod systemd_unit_files;
+#[cfg(test)]
+pub(crate) mod testing;
 mod udev_rule;
 mod user;
 
@@ -18,15 +33,28 @@ use toril_machine::{Facts, Machine};
 
 pub(crate) use apt_packages::AptPackages;
 pub use change::Change;
+pub(crate) use order::{Thing, Wanted};
+pub(crate) use reading::{
+    is_name, names, one_line, optional_name, optional_path, parsed, read_name, read_path,
+};
 
 /// Every kind, by the key that stands for it in a recipe.
 pub const KINDS: &[KindEntry] = &[
     KindEntry { key: "apt-packages", read: apt_packages::read },
+    KindEntry { key: "apt-source", read: apt_source::read },
     KindEntry { key: "assert", read: assertion::read },
+    KindEntry { key: "command", read: command::read },
     KindEntry { key: "directory", read: directory::read },
+    KindEntry { key: "download", read: download::read },
     KindEntry { key: "file", read: file::read },
+    KindEntry { key: "git-checkout", read: git_checkout::read },
     KindEntry { key: "group", read: group::read },
     KindEntry { key: "kernel-module", read: kernel_module::read },
+    KindEntry { key: "line", read: line::read },
+    KindEntry { key: "membership", read: membership::read },
+    KindEntry { key: "symlink", read: symlink::read },
+    KindEntry { key: "sysctl", read: sysctl::read },
+    KindEntry { key: "systemd-unit", read: systemd_unit::read },
     KindEntry { key: "udev-rule", read: udev_rule::read },
     KindEntry { key: "user", read: user::read },
 ];
@@ -53,6 +81,14 @@ pub(crate) struct Judged {
     pub(crate) changes: Vec<Change>,
     /// What this machine can never have, and why.
     pub(crate) impossible: Option<String>,
+    /// Why it cannot be told whether more has to change, without doing what a check does not do.
+    pub(crate) undecidable: Option<String>,
+}
+
+impl From<Vec<Change>> for Judged {
+    fn from(changes: Vec<Change>) -> Judged {
+        Judged { changes, ..Judged::default() }
+    }
 }
 
 /// Something that could not be looked at or done; the text names what and why.
@@ -73,6 +109,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
 
     /// Looks, and changes nothing: no module is loaded, no list is refreshed.
     fn observe(&self, context: Context<'_>) -> Result<Self::State, ResourceError>;
+
+    /// As observe, in an apply: may also look in ways that are not known to change nothing.
+    fn observe_to_apply(&self, context: Context<'_>) -> Result<Self::State, ResourceError> {
+        self.observe(context)
+    }
 
     /// Says what has to change, as data.
     fn compare(&self, context: Context<'_>, state: &Self::State) -> Judged;
@@ -108,7 +149,10 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
 
 /// A kind, whatever its state is.
 pub(crate) trait Resource: fmt::Debug + Send + Sync {
+    /// What has to change, as far as it can be told by looking only.
     fn judge(&self, context: Context<'_>) -> Result<Judged, ResourceError>;
+    /// What has to change, in an apply: everything is decided.
+    fn judge_to_apply(&self, context: Context<'_>) -> Result<Judged, ResourceError>;
     fn apply(
         &self,
         context: Context<'_>,
@@ -124,6 +168,9 @@ pub(crate) trait Resource: fmt::Debug + Send + Sync {
 impl<K: Kind> Resource for K {
     fn judge(&self, context: Context<'_>) -> Result<Judged, ResourceError> {
         Ok(self.compare(context, &self.observe(context)?))
+    }
+    fn judge_to_apply(&self, context: Context<'_>) -> Result<Judged, ResourceError> {
+        Ok(self.compare(context, &self.observe_to_apply(context)?))
     }
     fn apply(
         &self,
@@ -144,124 +191,5 @@ impl<K: Kind> Resource for K {
     }
     fn as_packages(&self) -> Option<&AptPackages> {
         Kind::as_packages(self)
-    }
-}
-
-/// What a resource provides to others.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Thing {
-    Path(String),
-    User(String),
-    Group(String),
-    Packages,
-}
-
-/// What a resource stands on, if the recipe has it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// The directories above a path.
-    Above(String),
-    User(String),
-    Group(String),
-    /// All packages, unless the recipe says which.
-    Packages,
-}
-
-impl Wanted {
-    /// Whether a thing meets this; `explicit`: the recipe names what the resource needs.
-    pub(crate) fn met_by(&self, thing: &Thing, explicit: bool) -> bool {
-        match (self, thing) {
-            (Wanted::Above(path), Thing::Path(other)) => {
-                path.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/'))
-            }
-            (Wanted::User(name), Thing::User(other)) | (Wanted::Group(name), Thing::Group(other)) => {
-                name == other
-            }
-            (Wanted::Packages, Thing::Packages) => !explicit,
-            _ => false,
-        }
-    }
-}
-
-/// Takes an absolute path that has no `..` in it.
-pub(crate) fn read_path(table: &mut Table<'_>, key: &'static str) -> Option<String> {
-    let path = table.required_string(key)?;
-    let text = path.value.trim_end_matches('/');
-    if text.starts_with('/')
-        && !text.split('/').any(|part| part == ".." || part == ".")
-        && !text.contains('\0')
-    {
-        return Some(text.to_owned());
-    }
-    let message = format!("`{}` must be an absolute path without `.` and `..`", path.value);
-    table.note("R010", path.span, message, None);
-    None
-}
-
-/// Takes a name that is safe as an argument and as a part of a path.
-pub(crate) fn read_name(table: &mut Table<'_>, key: &'static str) -> Option<String> {
-    let name = table.required_string(key)?;
-    if is_name(&name.value) {
-        return Some(name.value);
-    }
-    let message =
-        format!("`{}` is no name: letters, digits and . _ + -, beginning with a letter or digit", name.value);
-    table.note("R011", name.span, message, None);
-    None
-}
-
-pub(crate) fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::recipe::{Release, sample_facts};
-
-    /// A fake root with accounts, on which resources are tried.
-    pub(crate) struct Fake {
-        root: tempfile::TempDir,
-        machine: Machine,
-        pub(crate) facts: Facts,
-    }
-
-    impl Fake {
-        pub(crate) fn new() -> Fake {
-            let root = tempfile::tempdir().unwrap();
-            std::fs::create_dir(root.path().join("etc")).unwrap();
-            let passwd = "root:x:0:0::/root:/bin/bash\ntoril:x:900:900::/home/t:/usr/sbin/nologin\n";
-            std::fs::write(root.path().join("etc/passwd"), passwd).unwrap();
-            std::fs::write(root.path().join("etc/group"), "root:x:0:\nkvm:x:105:toril\ngames:x:60:\n")
-                .unwrap();
-            let machine = Machine::at(root.path());
-            Fake { root, machine, facts: sample_facts(Release::parse("debian 12").unwrap()) }
-        }
-
-        pub(crate) fn path(&self, path: &str) -> PathBuf {
-            self.root.path().join(path)
-        }
-
-        pub(crate) fn context(&self) -> Context<'_> {
-            Context { machine: &self.machine, facts: &self.facts }
-        }
-
-        pub(crate) fn changes(&self, resource: &dyn Resource) -> Vec<String> {
-            let judged = resource.judge(self.context()).unwrap();
-            judged
-                .changes
-                .iter()
-                .map(|change| format!("{}: {} → {}", change.what, change.before, change.after))
-                .collect()
-        }
-
-        /// Carries out what is to change. Setting owners needs root.
-        pub(crate) fn apply(&self, resource: &dyn Resource) {
-            let judged = resource.judge(self.context()).unwrap();
-            resource.apply(self.context(), &judged.changes, &mut |_| {}).unwrap();
-        }
     }
 }

@@ -79,7 +79,7 @@ impl Kind for UdevRule {
             }
             Some(Err(what)) => impossible = Some(format!("{} is {what}", self.path())),
         }
-        Judged { changes, impossible }
+        Judged { changes, impossible, ..Judged::default() }
     }
 
     fn apply(

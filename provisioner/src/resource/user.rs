@@ -4,7 +4,7 @@ use toril_document::Table;
 use toril_machine::{Command, Probe, User};
 
 use super::{
-    Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, is_name, read_name, read_path,
+    Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, names, optional_path, read_name,
 };
 
 #[derive(Debug)]
@@ -16,55 +16,28 @@ struct UserResource {
     groups: Vec<String>,
 }
 
-struct UserState {
+pub(super) struct UserState {
     user: User,
-    groups: Vec<String>,
+    /// Those of the groups asked for that it is in.
+    pub(super) groups: Vec<String>,
 }
 
 pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
     let name = read_name(table, "name");
     let system = table.boolean("system").unwrap_or(false);
-    let home = match table.has("home") {
-        true => read_path(table, "home"),
-        false => {
-            // Taken all the same, so that it is a known word.
-            drop(table.take("home"));
-            name.as_ref().map(|name| format!("/home/{name}"))
-        }
-    };
-    let shell = match table.has("shell") {
-        true => read_path(table, "shell"),
-        false => {
-            drop(table.take("shell"));
-            Some(if system { "/usr/sbin/nologin".into() } else { "/bin/bash".into() })
-        }
-    };
+    let home = optional_path(table, "home").or_else(|| Some(format!("/home/{}", name.as_ref()?)));
+    let shell = if system { "/usr/sbin/nologin" } else { "/bin/bash" };
+    let shell = optional_path(table, "shell").unwrap_or(shell.into());
     let groups = table.strings("groups").unwrap_or_default();
-    for group in groups.iter().filter(|group| !is_name(&group.value)) {
-        table.note("R011", group.span.clone(), format!("`{}` is no name of a group", group.value), None);
-    }
-    let groups = groups.into_iter().map(|group| group.value).collect();
-    Some(Box::new(UserResource { name: name?, system, home: home?, shell: shell?, groups }))
+    let groups = names(table, groups, "a group");
+    Some(Box::new(UserResource { name: name?, system, home: home?, shell, groups }))
 }
 
 impl Kind for UserResource {
     type State = Option<UserState>;
 
     fn observe(&self, context: Context<'_>) -> Result<Option<UserState>, ResourceError> {
-        let Some(user) = context.machine.user(&self.name).known().map_err(ResourceError)? else {
-            return Ok(None);
-        };
-        let mut groups = Vec::new();
-        for name in &self.groups {
-            match context.machine.group(name) {
-                Probe::Known(group) if group.gid == user.gid || group.members.contains(&self.name) => {
-                    groups.push(name.clone());
-                }
-                Probe::Known(_) | Probe::Absent => {}
-                Probe::Unreadable(reason) => return Err(ResourceError(reason)),
-            }
-        }
-        Ok(Some(UserState { user, groups }))
+        observe(context, &self.name, &self.groups)
     }
 
     fn compare(&self, _: Context<'_>, state: &Option<UserState>) -> Judged {
@@ -72,7 +45,7 @@ impl Kind for UserResource {
         let Some(UserState { user, groups }) = state else {
             changes.push(Change::new("user", "not there", &self.name));
             changes.extend(self.groups.iter().map(|group| membership(group)));
-            return Judged { changes, impossible: None };
+            return changes.into();
         };
         if user.home != self.home {
             changes.push(Change::new("home", &user.home, &self.home));
@@ -83,12 +56,12 @@ impl Kind for UserResource {
         changes.extend(
             self.groups.iter().filter(|group| !groups.contains(group)).map(|group| membership(group)),
         );
-        Judged { changes, impossible: None }
+        changes.into()
     }
 
     fn apply(
         &self,
-        _: Context<'_>,
+        context: Context<'_>,
         changes: &[Change],
         _: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
@@ -98,8 +71,12 @@ impl Kind for UserResource {
             Command::new(program, all).output().map(drop).map_err(ResourceError::new)
         };
         if changes.iter().any(|change| change.what == "user") {
-            let mut args =
-                vec!["--user-group", "--create-home", "--home-dir", &self.home, "--shell", &self.shell];
+            let mut args = vec!["--create-home", "--home-dir", &self.home, "--shell", &self.shell];
+            // useradd does not make a group that is there already.
+            match context.machine.group(&self.name).known().map_err(ResourceError)? {
+                Some(_) => args.extend(["--gid", &self.name]),
+                None => args.push("--user-group"),
+            }
             if self.system {
                 args.push("--system");
             }
@@ -115,12 +92,7 @@ impl Kind for UserResource {
                 _ => {}
             }
         }
-        let missing: Vec<&str> =
-            changes.iter().filter_map(|change| change.what.strip_prefix("member of ")).collect();
-        match missing.is_empty() {
-            true => Ok(()),
-            false => run("usermod", &["--append", "--groups", &missing.join(",")]),
-        }
+        join_groups(&self.name, changes)
     }
 
     fn provides(&self) -> Vec<Thing> {
@@ -133,8 +105,41 @@ impl Kind for UserResource {
     }
 }
 
-fn membership(group: &str) -> Change {
+/// Looks a user up, and which of the groups it is in.
+pub(super) fn observe(
+    context: Context<'_>,
+    name: &str,
+    wanted: &[String],
+) -> Result<Option<UserState>, ResourceError> {
+    let Some(user) = context.machine.user(name).known().map_err(ResourceError)? else { return Ok(None) };
+    let mut groups = Vec::new();
+    for group in wanted {
+        match context.machine.group(group) {
+            Probe::Known(found) if found.gid == user.gid || found.members.iter().any(|m| m == name) => {
+                groups.push(group.clone());
+            }
+            Probe::Known(_) | Probe::Absent => {}
+            Probe::Unreadable(reason) => return Err(ResourceError(reason)),
+        }
+    }
+    Ok(Some(UserState { user, groups }))
+}
+
+/// A user's becoming a member of a group, as a change.
+pub(super) fn membership(group: &str) -> Change {
     Change::new(format!("member of {group}"), "no", "yes")
+}
+
+/// Carries out those of the changes that are memberships.
+pub(super) fn join_groups(user: &str, changes: &[Change]) -> Result<(), ResourceError> {
+    let missing: Vec<&str> =
+        changes.iter().filter_map(|change| change.what.strip_prefix("member of ")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let groups = missing.join(",");
+    let command = Command::new("usermod", ["--append", "--groups", &groups, "--", user]);
+    command.output().map(drop).map_err(ResourceError::new)
 }
 
 #[cfg(test)]

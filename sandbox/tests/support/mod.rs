@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use toril_inventory::Reach;
-use toril_sandbox::{Dirs, Options, Sandbox, Sandboxes, missing_tools};
+use toril_sandbox::{Dirs, Kind, Options, Sandbox, Sandboxes, missing_tools};
 
 /// Sandboxes of this test alone, over the bases of this machine; all taken down at its end, however it ends.
 pub struct Scene {
@@ -19,13 +19,17 @@ pub struct Scene {
 impl Scene {
     /// `None`, and the reason on the terminal, where sandboxes cannot be made.
     pub fn new() -> Option<Scene> {
+        Scene::of(Kind::Container)
+    }
+
+    pub fn of(kind: Kind) -> Option<Scene> {
         let uid = Command::new("id").arg("-u").output().unwrap();
         if uid.stdout != b"0\n" {
             eprintln!("skipped: making sandboxes needs root");
             return None;
         }
-        if !missing_tools().is_empty() {
-            eprintln!("skipped: not installed here: {}", missing_tools().join(", "));
+        if !missing_tools(kind).is_empty() {
+            eprintln!("skipped: not installed here: {}", missing_tools(kind).join(", "));
             return None;
         }
         let state = tempfile::tempdir().unwrap();
@@ -91,12 +95,16 @@ pub fn namespaces(sandbox: &Sandbox) -> BTreeSet<String> {
     let init = sandbox.init_pid().unwrap();
     let inside = children(init);
     assert!(!inside.is_empty());
-    let all: BTreeSet<_> = inside.into_iter().chain([init]).flat_map(namespaces_of).collect();
-    let ours = namespaces_of(std::process::id());
-    let theirs: BTreeSet<_> = all.difference(&ours).cloned().collect();
+    let theirs = namespaces_of_all(inside.into_iter().chain([init]));
     // Mount and PID twice, user, UTS and IPC; the network is shared.
     assert_eq!(theirs.len(), 7, "{theirs:?}");
     theirs
+}
+
+/// The namespaces that processes are in and this test is not.
+pub fn namespaces_of_all(pids: impl Iterator<Item = u32>) -> BTreeSet<String> {
+    let all: BTreeSet<_> = pids.flat_map(namespaces_of).collect();
+    all.difference(&namespaces_of(std::process::id())).cloned().collect()
 }
 
 /// Waits until no process is in any of them: then the kernel has taken the namespaces and the mounts in them away.

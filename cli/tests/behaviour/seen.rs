@@ -1,0 +1,98 @@
+//! A call as its user sees it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::program::{Finished, Toril};
+
+/// Calls toril where the test documents are.
+pub(crate) fn seen(arguments: &[&str]) -> String {
+    Place::with_documents().seen(arguments)
+}
+
+/// A folder to call toril in, which is called PLACE in what is seen.
+pub(crate) struct Place(TempDir);
+
+impl Place {
+    pub(crate) fn empty() -> Place {
+        Place(TempDir::new().unwrap())
+    }
+
+    fn with_documents() -> Place {
+        let place = Place::empty();
+        let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/documents");
+        for entry in fs::read_dir(documents).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, place.path().join(path.file_name().unwrap())).unwrap();
+        }
+        place
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().canonicalize().unwrap()
+    }
+
+    /// Writes a file.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn seen(&self, arguments: &[&str]) -> String {
+        self.look(Toril::new(arguments).dir(&self.path()), arguments)
+    }
+
+    pub(crate) fn look(&self, call: Toril, arguments: &[&str]) -> String {
+        shown(&call.run(), arguments).replace(self.path().to_str().unwrap(), "PLACE")
+    }
+}
+
+/// A call and all that came of it.
+pub(crate) fn shown(finished: &Finished, arguments: &[&str]) -> String {
+    let quoted = |word: &&str| {
+        if word.is_empty() || word.contains(' ') { format!("'{word}'") } else { (*word).into() }
+    };
+    let words = arguments.iter().map(quoted).collect::<Vec<String>>();
+    let status = finished.status.code().unwrap();
+    let mut text = format!("$ {}\n", [vec!["toril".to_owned()], words].concat().join(" "));
+    for (name, output) in [("standard output", &finished.stdout), ("standard error", &finished.stderr)] {
+        if !output.is_empty() {
+            text.push_str(&format!("---- {name}\n{output}"));
+        }
+    }
+    text.push_str(&format!("---- exit status {status}\n"));
+    text
+}
+
+/// A place where a host could be, which notes whether anybody came.
+pub(crate) struct Trap(TcpListener);
+
+impl Trap {
+    pub(crate) fn set() -> Trap {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Trap(listener)
+    }
+
+    /// What toril calls it.
+    fn host(&self) -> String {
+        format!("nobody@127.0.0.1:{}", self.0.local_addr().unwrap().port())
+    }
+
+    /// Calls toril with this host, which it must leave alone, as the last argument.
+    #[track_caller]
+    pub(crate) fn seen(&self, arguments: &[&str]) -> String {
+        let host = self.host();
+        let arguments: Vec<&str> = arguments.iter().copied().chain([host.as_str()]).collect();
+        let text = seen(&arguments).replace(&host, "HOST");
+        match self.0.accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => text,
+            other => panic!("the host was contacted ({other:?}):\n{text}"),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The book says what the program does: kinds and their keys, problem numbers, options and examples.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use toril_document::Problems;
+use toril_inventory::Inventory;
+use toril_provisioner::kind_shapes;
+use toril_runner::Suite;
+
+/// The program itself, which is not asked for a recipe or a host that it could reach.
+const TORIL: &str = env!("CARGO_BIN_EXE_toril");
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// All files below a directory whose names end like this.
+fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, end));
+        } else if path.to_str().unwrap().ends_with(end) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join("docs/src/reference").join(name)).unwrap()
+}
+
+fn toril(arguments: &[&str], dir: &Path) -> Output {
+    let mut command = Command::new(TORIL);
+    // What the user of this machine has set up must not be looked at.
+    command.args(arguments).current_dir(dir).env_clear().env("XDG_CONFIG_HOME", "/nonexistent");
+    command.output().unwrap()
+}
+
+/// What stands below `## NAME`, by name.
+fn sections(page: &str) -> BTreeMap<&str, &str> {
+    let sections = page.split("\n## ").skip(1);
+    sections.map(|section| section.split_once('\n').unwrap()).collect()
+}
+
+/// The keys of every table whose header begins with `| key |`.
+fn keys(section: &str) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let mut in_table = false;
+    for line in section.lines() {
+        in_table = line.starts_with("| key |") || (in_table && line.starts_with('|'));
+        let cell = line.trim_start_matches('|').split('|').next().unwrap().trim();
+        if let Some(key) = cell.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')).filter(|_| in_table)
+        {
+            keys.insert(key.to_owned());
+        }
+    }
+    keys
+}
+
+#[test]
+fn every_kind_has_a_section_with_exactly_its_keys() {
+    let page = page("resources.md");
+    let sections = sections(&page);
+    let kinds = kind_shapes();
+    let names: BTreeSet<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(sections.keys().copied().collect::<BTreeSet<_>>(), names);
+    for (kind, shape) in kinds {
+        let told: BTreeSet<String> = shape.keys().into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(keys(sections[kind]), told, "the keys of `{kind}`: on the page, and in its reader");
+    }
+}
+
+#[test]
+fn the_settings_page_has_exactly_the_keys_of_toril_toml() {
+    let output = toril(&["config", "--schema", "toril"], &root());
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told: BTreeSet<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys(&page("settings.md")), told);
+}
+
+/// The blocks of the book that are marked as `toml KIND`: where they stand, and their text.
+fn examples(kind: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for path in files(&root().join("docs/src"), ".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        let opening = format!("```toml {kind}");
+        let mut lines = text.lines().enumerate();
+        while let Some((number, line)) = lines.next() {
+            if line == opening {
+                let block: Vec<&str> = lines.by_ref().map(|(_, l)| l).take_while(|l| *l != "```").collect();
+                found.push((format!("{}:{}", path.display(), number + 1), block.join("\n")));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "the book has no example of a {kind}");
+    found
+}
+
+#[test]
+fn no_example_of_a_resource_is_left_unchecked() {
+    for path in files(&root().join("docs/src"), ".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        for block in text.split("\n```toml\n").skip(1) {
+            let block = block.split("\n```").next().unwrap();
+            assert!(!block.contains("[[resource]]"), "{}: mark this `toml recipe`:\n{block}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_recipes_are_recipes() {
+    let dir = tempfile::tempdir().unwrap();
+    for (place, text) in examples("recipe") {
+        fs::write(dir.path().join("example.toml"), text).unwrap();
+        let output = toril(&["recipe", "check", "example.toml"], dir.path());
+        let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        assert_eq!(output.status.code(), Some(0), "{place}: {printed}");
+    }
+}
+
+/// Each kind is shown at work.
+#[test]
+fn every_kind_has_an_example() {
+    let page = page("resources.md");
+    for (kind, section) in sections(&page) {
+        let (_, example) = section.split_once("\n```toml recipe\n").expect(kind);
+        assert!(
+            example.contains(&format!("\n{kind} = ")) || example.contains(&format!("\n[resource.{kind}]")),
+            "the example of `{kind}` does not have it"
+        );
+    }
+}
+
+#[test]
+fn the_examples_of_other_files_can_be_read() {
+    fn good<T>(place: &str, result: Result<T, Problems>) {
+        assert!(result.is_ok(), "{place}: {}", result.err().unwrap());
+    }
+    for (place, text) in examples("suite") {
+        good(&place, Suite::parse("example", &text, &BTreeMap::new()));
+    }
+    for (place, text) in examples("inventory") {
+        good(&place, Inventory::parse("example", &text));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (place, text) in examples("settings") {
+        fs::write(dir.path().join("toril.toml"), text).unwrap();
+        let output = toril(&["config"], dir.path());
+        assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// `"R031"` in a source is `| R031 |` on the page, and the other way round.
+#[test]
+fn every_problem_number_is_explained() {
+    let is_number = |text: &str| {
+        text.len() == 4 && "DRSI".contains(&text[..1]) && text[1..].bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let mut used = BTreeSet::new();
+    for part in ["document", "provisioner", "runner", "inventory", "cli"] {
+        for path in files(&root().join(part).join("src"), ".rs") {
+            let text = fs::read_to_string(path).unwrap();
+            used.extend(text.split('"').filter(|text| is_number(text)).map(str::to_owned));
+        }
+    }
+    let page = page("problems.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.get(..4));
+    let explained: BTreeSet<String> = rows.filter(|text| is_number(text)).map(str::to_owned).collect();
+    assert_eq!(explained, used);
+}
+
+/// Every option that `--help` shows stands on the page, in the section of its command or in one that is for several.
+#[test]
+fn every_option_is_on_the_page_of_commands() {
+    let page = page("commands.md");
+    let commands: [&[&str]; 15] = [
+        &["up"],
+        &["apply"],
+        &["check"],
+        &["test"],
+        &["run"],
+        &["facts"],
+        &["attach"],
+        &["config"],
+        &["recipe", "list"],
+        &["recipe", "check"],
+        &["recipe", "show"],
+        &["recipe", "test"],
+        &["sandbox", "up"],
+        &["sandbox", "down"],
+        &["sandbox", "snapshot"],
+    ];
+    for command in commands {
+        let name = format!("toril {}", command.join(" "));
+        assert!(page.contains(&name), "`{name}` is not on the page");
+        let output = toril(&[command, &["--help"]].concat(), &root());
+        let help = String::from_utf8(output.stdout).unwrap();
+        let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
+        for option in options.flat_map(|line| line.split([' ', ','])).filter(|word| word.starts_with("--")) {
+            let on_page = page.split(['`', ' ']).any(|word| word == option) || option == "--help";
+            assert!(on_page, "`{option}` of `{name}` is not on the page");
+        }
+    }
+}

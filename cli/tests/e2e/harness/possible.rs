@@ -1,0 +1,48 @@
+//! What can be tested here.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::thread;
+
+/// Whether sandboxes can be made here; says so where they cannot.
+pub(super) fn can_run() -> bool {
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    is_possible(REASON.get_or_init(|| obstacle(&["crun", "mmdebstrap", "ssh", "ssh-keygen"])))
+}
+
+/// The same for virtual machines.
+pub(super) fn can_run_machines() -> bool {
+    static REASON: OnceLock<Option<String>> = OnceLock::new();
+    can_run() && is_possible(REASON.get_or_init(|| obstacle(&["mke2fs", "qemu-img", "qemu-system-x86_64"])))
+}
+
+fn obstacle(tools: &[&str]) -> Option<String> {
+    if !is_root() {
+        return Some("sandboxes need root".into());
+    }
+    let path = format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default());
+    let missing = |tool: &&str| !env::split_paths(&path).any(|dir| dir.join(tool).exists());
+    let missing: Vec<&str> = tools.iter().copied().filter(missing).collect();
+    (!missing.is_empty()).then(|| format!("not installed here: {}", missing.join(", ")))
+}
+
+fn is_possible(reason: &Option<String>) -> bool {
+    if let Some(reason) = reason {
+        skip(reason);
+    }
+    reason.is_none()
+}
+
+/// Says why a test does not run, past the test harness, which hides what passing tests print.
+pub(crate) fn skip(reason: &str) {
+    let thread = thread::current();
+    let line = format!("SKIPPED {}: {reason}\n", thread.name().unwrap_or_default());
+    // In one piece: other tests print at the same time.
+    drop(io::stderr().write_all(line.as_bytes()));
+}
+
+pub(crate) fn is_root() -> bool {
+    fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t")
+}

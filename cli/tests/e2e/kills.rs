@@ -1,0 +1,426 @@
+//! Killed clients, killed agents and cut connections, in the middle of `apply` and of `test`: nothing runs on that
+//! should not, and the same command then converges.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::errors::recipe;
+use crate::harness::{Finished, Running, Sandbox, Toril, command_line};
+
+/// Long enough for anything that should happen at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A host and its clients, whose own files are all in one directory.
+struct Scene {
+    sandbox: Sandbox,
+    files: TempDir,
+    recipe: String,
+    _recipe: TempDir,
+}
+
+impl Scene {
+    /// On a bare Debian on which apt holds its locks and waits until it is let go.
+    fn of_apt(test: &str) -> Option<Scene> {
+        let scene = Scene::of(Sandbox::fresh(test)?);
+        scene.sandbox.sudo(
+            "echo 'DPkg::Pre-Invoke { \"until [ -e /tmp/go ]; do sleep 0.05; done\"; };' > /etc/apt/apt.conf.d/99wait",
+        );
+        Some(scene)
+    }
+
+    fn of(sandbox: Sandbox) -> Scene {
+        let (recipe, keep) = recipe("make");
+        Scene { sandbox, files: tempfile::tempdir().unwrap(), recipe, _recipe: keep }
+    }
+
+    fn call(&self, arguments: &[&str]) -> Toril {
+        let files = self.files.path().to_str().unwrap();
+        Toril::new(arguments)
+            .env("TMPDIR", files)
+            .env("XDG_RUNTIME_DIR", files)
+            .deadline(Duration::from_secs(120))
+    }
+
+    fn host(&self) -> String {
+        self.sandbox.host()
+    }
+
+    fn apply(&self, more: &[&str]) -> Toril {
+        let host = self.host();
+        self.call(&[&["apply", &host, "--recipe", &self.recipe], more].concat())
+    }
+
+    /// An `apply` in the middle of apt's work.
+    fn applying(&self, more: &[&str]) -> Running {
+        let running = self.apply(more).spawn();
+        self.process("sh -c until [ -e");
+        running
+    }
+
+    fn let_go(&self) {
+        self.sandbox.sudo("touch /tmp/go");
+    }
+
+    /// Waits for a process on the host whose command line has this, and returns its id on this machine.
+    #[track_caller]
+    fn process(&self, part: &str) -> u32 {
+        soon(&format!("a process with {part:?}"), || self.find(part))
+    }
+
+    fn find(&self, part: &str) -> Option<u32> {
+        let all = self.sandbox.process_ids();
+        all.into_iter()
+            .find(|(_, line)| line.contains(part) && !line.starts_with("sudo "))
+            .map(|(pid, _)| pid)
+    }
+
+    /// The agent's front: what the bootstrap has become.
+    fn front(&self) -> u32 {
+        let is_front = |line: &str| line.starts_with("/var/lib/toril/agents/") && line.ends_with(" agent");
+        let all = || self.sandbox.process_ids().into_iter().find(|(_, line)| is_front(line));
+        soon("the agent's front", all).0
+    }
+
+    #[track_caller]
+    fn is_gone(&self, part: &str) {
+        soon(&format!("the end of {part:?}"), || self.find(part).is_none().then_some(()));
+    }
+
+    /// The ssh process that holds a client's connection.
+    fn master(&self) -> Option<u32> {
+        let files = format!("-S {}/toril-ssh-", self.files.path().display());
+        let all = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        all.into_iter().find(|pid| command_line(*pid).contains(&files))
+    }
+
+    /// Asserts that the clients have left no process and no file on this machine.
+    #[track_caller]
+    fn left_nothing(&self) {
+        let left: Vec<_> =
+            fs::read_dir(self.files.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "left by the client: {left:?}");
+        assert_eq!(self.master(), None, "a master of the client is left");
+    }
+
+    /// The events in the journal of the newest run.
+    fn journal(&self) -> Vec<Value> {
+        let text = self.sandbox.sudo("cat $(ls -d /var/lib/toril/journals/* | tail -n 1)/journal");
+        let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for (number, entry) in entries.iter().enumerate() {
+            assert_eq!(entry["number"].as_u64(), Some(number as u64), "{text}");
+        }
+        entries.into_iter().map(|mut entry| entry["event"].take()).collect()
+    }
+
+    /// Asserts that a client with `--json` was told of every event of the newest run, once and in order.
+    #[track_caller]
+    fn told_everything(&self, finished: &Finished) {
+        let told = finished.events().into_iter().filter(|event| event["event"] == "run");
+        let told: Vec<Value> = told.map(|mut event| event["run"].take()).collect();
+        let journal = self.journal();
+        assert_eq!(told, journal, "{finished}");
+        assert_eq!(journal.last().unwrap()["kind"], "ended");
+    }
+
+    /// Asserts that the host is as the recipe says, that another `apply` finds so, and that nothing is left.
+    #[track_caller]
+    fn has_converged(&self) {
+        self.sandbox.is_clean();
+        self.apply(&[]).run().exits(0).shows("nothing to change");
+        self.sandbox.sudo("dpkg --audit; make --version");
+        self.left_nothing();
+    }
+}
+
+/// Waits until there is something.
+#[track_caller]
+fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + SOON;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what} is still to come");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Kills a process of this machine.
+fn kill(pid: u32) {
+    let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+    assert!(killed.unwrap().success(), "cannot kill {pid}");
+}
+
+#[test]
+fn kills_of_the_client_in_apply_end_no_run() {
+    let Some(scene) = Scene::of_apt("client") else { return };
+    let client = scene.applying(&[]);
+    client.signal(9);
+    drop(client);
+    // All that served the client ends, and the work goes on.
+    soon("the end of the front", || {
+        scene.sandbox.process_ids().iter().all(|(_, line)| !line.ends_with(" agent")).then_some(())
+    });
+    scene.process(" agent-worker ");
+    scene.process("sh -c until [ -e");
+    soon("the end of the master", || scene.master().is_none().then_some(()));
+    let mut attached = scene.call(&["attach", &scene.host(), "--json"]).spawn();
+    attached.wait_for("\"kind\":\"began\"");
+    scene.let_go();
+    scene.told_everything(&attached.wait().exits(0));
+    scene.call(&["attach", &scene.host()]).run().exits(0).shows("changed a program");
+    scene.has_converged();
+}
+
+#[test]
+fn kills_of_the_front_in_apply_are_got_over() {
+    let Some(scene) = Scene::of_apt("front") else { return };
+    let client = scene.applying(&["--json"]);
+    let front = scene.front();
+    kill(front);
+    soon("another front", || (scene.front() != front).then_some(()));
+    scene.let_go();
+    scene.told_everything(&client.wait().exits(0));
+    scene.has_converged();
+}
+
+#[test]
+fn kills_of_the_worker_in_apply_leave_apt_to_its_end_and_the_next_waits_for_it() {
+    let Some(scene) = Scene::of_apt("worker") else { return };
+    let client = scene.applying(&[]);
+    kill(scene.process(" agent-worker "));
+    let died = client.wait().exits(1).takes_at_most(Duration::from_secs(60));
+    died.shows("the agent's worker died before the run ended").shows("give the same command again");
+    scene.call(&["attach", &scene.host()]).run().exits(1).shows("the agent's worker died");
+    // The lock of the killed run is free; that of apt is not.
+    scene.process("sh -c until [ -e");
+    let mut next = scene.apply(&["--verbose"]).spawn();
+    next.wait_for("waiting for /var/lib/dpkg/lock-frontend: held by `apt-get install ");
+    // Nor does an interrupt have to wait for it.
+    next.signal(2);
+    next.wait().exits(1).shows("the run was stopped while it waited for /var/lib/dpkg/lock-frontend");
+    let mut next = scene.apply(&["--verbose"]).spawn();
+    next.wait_for("waiting for /var/lib/dpkg/lock-frontend: held by `apt-get install ");
+    scene.let_go();
+    next.wait().exits(0);
+    scene.has_converged();
+}
+
+#[test]
+fn kills_of_the_connection_in_apply_are_got_over() {
+    let Some(scene) = Scene::of_apt("cut") else { return };
+    let client = scene.applying(&["--json"]);
+    // On this side, and then on the host's, where it is a process of the login user's.
+    let front = scene.front();
+    let master = soon("the master", || scene.master());
+    kill(master);
+    soon("another master", || scene.master().filter(|other| *other != master));
+    soon("another front", || (scene.front() != front).then_some(()));
+    let front = scene.front();
+    kill(scene.process("sshd: debian@notty"));
+    soon("one more front", || (scene.front() != front).then_some(()));
+    scene.let_go();
+    scene.told_everything(&client.wait().exits(0));
+    scene.has_converged();
+}
+
+#[test]
+fn interrupts_in_apply_end_it_at_a_safe_point_or_leave_at_once() {
+    let Some(scene) = Scene::of_apt("ctrlc") else { return };
+    let text = fs::read_to_string(&scene.recipe).unwrap();
+    let later = "[[resource]]\nname = \"later\"\nfile = { path = \"/etc/later\", content = \"x\\n\" }\nneeds = [\"a program\"]\n";
+    fs::write(&scene.recipe, format!("{text}\n{later}")).unwrap();
+
+    let mut client = scene.applying(&[]);
+    client.signal(2);
+    client.wait_for("stopping at the next safe point");
+    // apt is not torn apart; what is left is not begun.
+    sleep(Duration::from_millis(300));
+    scene.process("sh -c until [ -e");
+    scene.let_go();
+    let stopped = client.wait().exits(1).shows("stopped before the end, as was asked");
+    stopped.shows("changed a program").shows("skipped later: the run was stopped");
+    scene.sandbox.sudo("test ! -e /etc/later");
+    scene.left_nothing();
+    scene.sandbox.is_clean();
+
+    scene.sandbox.sudo("rm /tmp/go; apt-get remove -qq make -o DPkg::Pre-Invoke::=true & sleep 1; touch /tmp/go; wait; rm /tmp/go");
+    let mut client = scene.applying(&[]);
+    client.signal(2);
+    client.wait_for("stopping at the next safe point");
+    client.signal(2);
+    client.wait().exits(1);
+    scene.left_nothing();
+    scene.let_go();
+    scene.call(&["attach", &scene.host()]).run().exits(1).shows("stopped before the end");
+    scene.apply(&[]).run().exits(0);
+    scene.has_converged();
+}
+
+#[test]
+fn interrupts_before_anything_was_done_end_it_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = format!("debian@127.0.0.1:{}", silent.local_addr().unwrap().port());
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().to_str().unwrap();
+    let call = Toril::new(&["check", &host, "--connect-timeout", "60s"]).env("TMPDIR", path);
+    let mut client = call.env("XDG_RUNTIME_DIR", path).spawn();
+    client.wait_for("hosts ");
+    let _connection = silent.accept().unwrap();
+    client.signal(2);
+    client.wait().exits(1).takes_at_most(SOON).shows("interrupted before anything was done");
+    assert_eq!(fs::read_dir(path).unwrap().count(), 0, "something is left");
+}
+
+/// Ctrl-C on a terminal goes to all of its foreground's processes. The machine itself is here one of a sandbox, which
+/// has the program as its agent.
+#[test]
+fn interrupts_of_a_terminal_leave_the_agent_of_the_machine_itself_alone() {
+    let Some(sandbox) = Sandbox::fresh("local") else { return };
+    let scene = Scene::of(sandbox);
+    scene.call(&["facts", &scene.host()]).run().exits(0);
+    let suite = fs::read_to_string(waiting_suite(&scene)).unwrap();
+    // A shell with job control makes a process group of the client, as one on a terminal does.
+    let script = r#"
+        set -m
+        $(ls -t /var/lib/toril/agents/toril-* | head -n 1) test local --suite /tmp/suite.toml > /tmp/out 2>&1 &
+        until ps -e -o args | grep -q "^sleep 0.05"; do sleep 0.1; done
+        ps -e -o pid=,sid=,args= | grep " agent$" | { read -r pid sid rest; test $pid = $sid; echo own session; }
+        kill -INT -- -$!; status=0; wait $! || status=$?; cat /tmp/out; echo ended with $status
+    "#;
+    scene.sandbox.sudo(&format!("cat > /tmp/suite.toml <<'END'\n{suite}END\n"));
+    let seen = scene.sandbox.sudo(&format!("bash -euc '{script}'"));
+    for text in ["own session", "skipped waits", "stopped before the end, as was asked", "ended with 1"] {
+        assert!(seen.contains(text), "{text:?} is not shown: {seen}");
+    }
+    scene.sandbox.is_clean();
+}
+
+/// A test that ends when it is told to.
+fn waiting_suite(scene: &Scene) -> String {
+    let path = Path::new(&scene.recipe).with_file_name("suite.toml");
+    let text = "description = \"waits\"\nrun-as = \"debian\"\ndeadline = \"60s\"\n[[test]]\nname = \"waits\"\n\
+        command = [\"sh\", \"-c\", \"echo begun; until [ -e /tmp/go ]; do sleep 0.05; done\"]\n\
+        [[test]]\nname = \"after\"\ncommand = [\"true\"]\n";
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn kills_and_interrupts_in_test_leave_nothing_of_it() {
+    let Some(sandbox) = Sandbox::fresh("test") else { return };
+    let scene = Scene::of(sandbox);
+    let suite = waiting_suite(&scene);
+    let host = scene.host();
+    let arguments = ["test", &host, "--suite", &suite];
+    let begin = |more: &[&str]| {
+        let running = scene.call(&[&arguments, more].concat()).spawn();
+        scene.process("sleep 0.05");
+        running
+    };
+
+    // The worker: the test's processes go with it.
+    let client = begin(&[]);
+    kill(scene.process(" agent-worker "));
+    scene.is_gone("until [ -e");
+    client.wait().exits(1).shows("the agent's worker died before the run ended");
+
+    // The front and the connection, with one client that sees it all.
+    let client = begin(&["--json"]);
+    let front = scene.front();
+    kill(front);
+    soon("another front", || (scene.front() != front).then_some(()));
+    let front = scene.front();
+    kill(scene.process("sshd: debian@notty"));
+    soon("one more front", || (scene.front() != front).then_some(()));
+    scene.sandbox.ssh("touch /tmp/go");
+    scene.told_everything(&client.wait().exits(0));
+    scene.sandbox.is_clean();
+
+    // The client: the run goes on to its end.
+    scene.sandbox.ssh("rm /tmp/go");
+    let client = begin(&[]);
+    client.signal(9);
+    drop(client);
+    soon("the end of the master", || scene.master().is_none().then_some(()));
+    scene.process("until [ -e");
+    scene.sandbox.ssh("touch /tmp/go");
+    scene.call(&["attach", &host]).run().exits(0).shows("passed waits").shows("passed after");
+    scene.sandbox.is_clean();
+    scene.left_nothing();
+
+    // Ctrl-C once, then twice.
+    scene.sandbox.ssh("rm /tmp/go");
+    let client = begin(&[]);
+    client.signal(2);
+    let stopped = client.wait().exits(1).takes_at_most(SOON);
+    stopped.shows("skipped waits").shows("skipped after").shows("stopped before the end, as was asked");
+    scene.sandbox.is_clean();
+    scene.left_nothing();
+    let mut client = begin(&[]);
+    client.signal(2);
+    client.wait_for("stopping");
+    client.signal(2);
+    client.wait().exits(1).takes_at_most(SOON);
+    scene.sandbox.is_clean();
+    scene.left_nothing();
+
+    // And all is as if nothing had been.
+    scene.sandbox.ssh("touch /tmp/go");
+    scene.call(&arguments).run().exits(0).shows("2 passed");
+    scene.sandbox.is_clean();
+    scene.left_nothing();
+}
+
+#[test]
+fn kills_while_a_guest_hangs_take_the_guest_along() {
+    let Some(sandbox) = Sandbox::provisioned("guest") else { return };
+    let scene = Scene::of(sandbox);
+    let host = scene.host();
+    let hang = ["test", &host, "--filter", "boot", "--set", "mode=hang", "--accel", "tcg"];
+    let begin = |more: &[&str]| {
+        let running = scene.call(&[&hang, more].concat()).spawn();
+        scene.process("qemu-system-x86_64 ");
+        running
+    };
+    let client = begin(&[]);
+    kill(scene.process(" agent-worker "));
+    let killed = Instant::now();
+    scene.is_gone("qemu-system-x86_64 ");
+    assert!(
+        killed.elapsed() < Duration::from_secs(5),
+        "the guest outlived its worker by {:?}",
+        killed.elapsed()
+    );
+    client.wait().exits(1).shows("the agent's worker died before the run ended");
+
+    let client = begin(&["--json"]);
+    kill(scene.process("sshd: debian@notty"));
+    let lost = begin_attached(&scene, &host);
+    lost.signal(9);
+    drop(lost);
+    // The client comes back and sees the guest's verdict; nobody else is needed for it.
+    let finished = client.wait().exits(4);
+    assert_eq!(finished.results()[0]["outcome"], "timed-out", "{finished}");
+    scene.told_everything(&finished);
+    scene.sandbox.is_clean();
+    scene.call(&["attach", &host]).run().exits(4).shows("timed out boot");
+    scene.call(&["test", &host, "--accel", "tcg"]).run().exits(0);
+    scene.sandbox.is_clean();
+}
+
+/// One more client that follows the run.
+fn begin_attached(scene: &Scene, host: &str) -> Running {
+    let mut attached = scene.call(&["attach", host]).spawn();
+    attached.wait_for("1 test as user");
+    attached
+}

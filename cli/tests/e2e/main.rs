@@ -1,0 +1,16 @@
+//! The whole program on real hosts: sandboxes with a real sshd, apt and QEMU. Only the binary is called.
+//! What cannot run here says `SKIPPED` and why.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+mod drift;
+mod errors;
+mod harness;
+mod kills;
+mod main_job;
+mod modes;
+mod read_only;
+mod releases;
+mod runs;
+mod static_binary;
+mod vm;

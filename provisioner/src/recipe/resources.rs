@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use toril_document::{Located, Source, Table, Value};
+use toril_machine::Facts;
+
+use super::read::Handler;
+use super::scope::Scope;
+use super::when;
+use crate::resource::{self, KindEntry, Resource};
+
+/// The resources and handlers of a recipe's files, before they are put in order.
+#[derive(Debug, Default)]
+pub(super) struct Drafts {
+    pub(super) resources: Vec<Draft>,
+    pub(super) handlers: Vec<HandlerDraft>,
+}
+
+/// A resource as it stands in its file.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) source: Arc<Source>,
+    pub(super) name: Located<String>,
+    pub(super) needs: Vec<Located<String>>,
+    pub(super) on_change: Vec<Located<String>>,
+    /// Whether it is for this machine.
+    pub(super) enabled: bool,
+    pub(super) required: bool,
+    /// Its kind's key and what stands there, templates rendered.
+    pub(super) body: Option<(&'static str, Value)>,
+    /// `None`: it has mistakes, and counts only as something that others may name.
+    pub(super) resource: Option<Box<dyn Resource>>,
+}
+
+/// A handler as it stands in its file.
+#[derive(Debug)]
+pub(super) struct HandlerDraft {
+    pub(super) source: Arc<Source>,
+    pub(super) name: Located<String>,
+    pub(super) handler: Handler,
+}
+
+impl Drafts {
+    /// Takes the resources and handlers of a file.
+    pub(super) fn read(&mut self, table: &mut Table<'_>, scope: &Scope, facts: &Facts) {
+        let render = |table: &Table<'_>, value: &mut Located<Value>| {
+            for (span, message, help) in scope.render(value) {
+                table.note("R003", span, message, help);
+            }
+        };
+        let resources = table.tables_rendered("resource", render);
+        let handlers = table.tables_rendered("handler", render);
+        self.resources.extend(resources.into_iter().filter_map(|resource| read_resource(resource, facts)));
+        self.handlers.extend(handlers.into_iter().filter_map(read_handler));
+    }
+}
+
+fn read_resource(mut table: Table<'_>, facts: &Facts) -> Option<Draft> {
+    let source = Arc::clone(table.source());
+    let name = table.required_string("name");
+    if let Some(name) = &name {
+        table.rename(format!("resource `{}`", name.value));
+    }
+    let enabled = table.table("when").is_none_or(|when| when::holds(when, facts));
+    let needs = table.strings("needs").unwrap_or_default();
+    let on_change = table.strings("on-change").unwrap_or_default();
+    let required = required(&mut table);
+    if table.is_imagined() {
+        for kind in resource::KINDS {
+            drop(table.table(kind.key).and_then(|mut body| (kind.read)(&mut body)));
+        }
+        return None;
+    }
+    let place = table.span();
+    let body = |kind: &KindEntry| Some((kind.key, table.peek(kind.key)?.clone()));
+    let kinds: Vec<_> = resource::KINDS.iter().filter(|kind| table.has(kind.key)).collect();
+    let body = kinds.first().and_then(|kind| body(kind));
+    let resource = match kinds[..] {
+        [kind] => table.table(kind.key).and_then(|mut body| {
+            let resource = (kind.read)(&mut body);
+            body.finish();
+            resource
+        }),
+        [] => {
+            // The kinds become known words, so that a mistyped one is answered with the nearest.
+            resource::KINDS.iter().for_each(|kind| drop(table.take(kind.key)));
+            table.note("R005", place, "a resource must have one kind and this has none", Some(kinds_help()));
+            None
+        }
+        [first, second, ..] => {
+            let message =
+                format!("a resource has one kind, and this has `{}` and `{}`", first.key, second.key);
+            kinds.iter().for_each(|kind| drop(table.take(kind.key)));
+            table.note("R005", place, message, Some("write two resources".into()));
+            None
+        }
+    };
+    table.finish();
+    Some(Draft { source, name: name?, needs, on_change, enabled, required, body, resource })
+}
+
+fn read_handler(mut table: Table<'_>) -> Option<HandlerDraft> {
+    let source = Arc::clone(table.source());
+    let name = table.required_string("name");
+    if let Some(name) = &name {
+        table.rename(format!("handler `{}`", name.value));
+    }
+    let command = table.required_strings("command");
+    table.finish();
+    let name = name?;
+    let command = command?.into_iter().map(|word| word.value).collect();
+    let handler = Handler { name: name.value.clone(), command };
+    Some(HandlerDraft { source, name, handler })
+}
+
+/// `required` is a boolean, or a template that gives one.
+fn required(table: &mut Table<'_>) -> bool {
+    match table.take("required") {
+        None => true,
+        Some((_, value)) => match value.value {
+            Value::Boolean(flag) => flag,
+            Value::String(text) if text == "true" => true,
+            Value::String(text) if text == "false" => false,
+            _ => {
+                table.note("R006", value.span, "`required` must be true or false", None);
+                true
+            }
+        },
+    }
+}
+
+fn kinds_help() -> String {
+    let kinds: Vec<&str> = resource::KINDS.iter().map(|kind| kind.key).collect();
+    format!("kinds: {}", kinds.join(", "))
+}
