@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use toril_document::Table;
 use toril_machine::{FileAttributes, Machine, Probe};
 
-use super::{Change, ResourceError, Wanted};
+use super::{Change, ResourceError, Wanted, optional_name};
 
 /// Owner, group and mode of a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +18,8 @@ impl Attributes {
     /// Takes `owner`, `group` and `mode`; root's where nothing is said.
     pub(super) fn read(table: &mut Table<'_>, mode: u32) -> Attributes {
         Attributes {
-            owner: table.string("owner").map_or("root".into(), |text| text.value),
-            group: table.string("group").map_or("root".into(), |text| text.value),
+            owner: optional_name(table, "owner").unwrap_or_else(|| "root".into()),
+            group: optional_name(table, "group").unwrap_or_else(|| "root".into()),
             mode: table.parsed("mode", parse_mode).unwrap_or(mode),
         }
     }
@@ -76,8 +76,10 @@ impl Attributes {
 
 /// Reads `0644`.
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
+    // The number's own reader would take a sign.
+    let digits = text.len() >= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     u32::from_str_radix(text, 8)
         .ok()
-        .filter(|mode| *mode <= 0o7777 && text.len() >= 3)
+        .filter(|mode| *mode <= 0o7777 && digits)
         .ok_or_else(|| format!("`{text}` is not a mode: write it in octal, such as 0644"))
 }
