@@ -350,8 +350,14 @@ pub(crate) enum Sandbox {
         #[arg(long, conflicts_with = "names")]
         all: bool,
     },
-    /// Say which sandboxes there are.
+    /// Say which sandboxes and snapshots there are.
     List,
+    /// Remove snapshots.
+    Forget {
+        /// Their names.
+        #[arg(required = true)]
+        snapshots: Vec<String>,
+    },
     /// Keep a sandbox's disk under a name, for `sandbox up --from`. Stops the sandbox.
     Snapshot {
         /// The sandbox.

@@ -45,7 +45,10 @@ pub(super) fn host(name: &str, target: &Target, make: bool, view: &View) -> Resu
 
 /// Connects, and tells of it.
 pub(super) async fn connect(host: &Host, way: &Way, view: &View) -> Result<Client, ClientError> {
-    view.show(Some(&host.name), &Shown::Step { text: "connecting" });
+    // On a terminal, ssh may ask there about a key or a passphrase: a moving line would write over its question.
+    if !way.options.interactive || host.reach == Reach::Local || host.sandbox {
+        view.show(Some(&host.name), &Shown::Step { text: "connecting" });
+    }
     let client = Client::connect(host, way).await?;
     let connection = client.connection();
     let uploaded = match client.delivery() {

@@ -37,6 +37,7 @@ pub(super) fn run(command: &Sandbox) -> Result<Status, UsageError> {
         }
         Sandbox::Down { names, all } => down(names, *all, &view),
         Sandbox::List => list(&view),
+        Sandbox::Forget { snapshots } => forget(snapshots, &view),
         Sandbox::Snapshot { name, snapshot } => {
             let text = format!("sandbox {name} is down, and its disk is kept as snapshot {snapshot}");
             sandboxes()
@@ -247,6 +248,20 @@ fn list(view: &View) -> Result<(), String> {
                 format_args!("{}:{}", sandbox.address(), sandbox.port())
             ),
         );
+    }
+    for snapshot in sandboxes()?.snapshots().map_err(|error| chain(&error))? {
+        note(view, &format!("{:<20} a snapshot of debian {}", snapshot.name, snapshot.release()));
+    }
+    Ok(())
+}
+
+fn forget(names: &[String], view: &View) -> Result<(), String> {
+    for name in names {
+        let text = match sandboxes()?.remove_snapshot(name).map_err(|error| chain(&error))? {
+            true => format!("snapshot {name} is gone"),
+            false => format!("there was no snapshot {name}"),
+        };
+        note(view, &text);
     }
     Ok(())
 }
