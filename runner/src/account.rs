@@ -37,12 +37,13 @@ impl Account {
         Ok(Account { name: user.name, uid: user.uid, gid: user.gid, groups, home: user.home })
     }
 
-    /// The environment of its tests: what a login would give it, and nothing of the runner's own.
+    /// The environment of its tests: what a login would give it, and nothing of the runner's own. Home is the test's own
+    /// folder, so that a test reads no settings that another one left.
     pub(crate) fn environment(&self, directory: &str) -> Vec<(String, String)> {
         let pairs = [
             ("PATH", STANDARD_PATH),
             ("LC_ALL", "C.UTF-8"),
-            ("HOME", &self.home),
+            ("HOME", directory),
             ("USER", &self.name),
             ("LOGNAME", &self.name),
             ("TMPDIR", directory),

@@ -1,13 +1,14 @@
 use std::cell::Cell as Memory;
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 use toril_machine::{FileAttributes, Machine, write_atomically};
 
@@ -25,6 +26,9 @@ use crate::suite::{Action, CommandTest, GuestSettings, Kernel, Test};
 use crate::supervise::{Supervised, supervise};
 use crate::toolkit;
 use crate::verdict::{Ending, Evidence, GuestEvidence, Subject, Verdict, judge};
+
+/// Larger files are no kernels, in bytes.
+const KERNEL_LIMIT: u64 = 1 << 30;
 
 /// What every test of a run needs: the user, the run's folder, the user's wish to stop.
 pub(crate) struct Stage<'r> {
@@ -198,14 +202,35 @@ impl<'r> Stage<'r> {
             Kernel::File(path) => {
                 let original = self.options.base.join(path);
                 let used = folder.join("kernel");
-                // The unprivileged user may not be able to read it where it is.
-                fs::copy(&original, &used)
-                    .and_then(|_| fs::set_permissions(&used, Permissions::from_mode(0o444)))
+                // The user's way to it may be closed, though the file itself is for it.
+                copy_kernel(&original, &used, &self.account)
                     .map_err(|error| format!("cannot read the kernel {}: {error}", original.display()))?;
                 Ok(KernelFile { used, original })
             }
         }
     }
+}
+
+/// Copies a kernel, as root, for a user who could read it: nothing else, however it is named.
+fn copy_kernel(original: &Path, used: &Path, account: &Account) -> io::Result<()> {
+    // A pipe must not hold this up; where a link leads is judged by the file that was opened.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(original, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    let mode = metadata.mode();
+    let readable = mode & 0o004 != 0
+        || (mode & 0o040 != 0 && account.groups.contains(&metadata.gid()))
+        || (mode & 0o400 != 0 && metadata.uid() == account.uid)
+        || account.uid == 0;
+    if !metadata.is_file() || metadata.len() > KERNEL_LIMIT {
+        return Err(io::Error::other("it is no regular file of at most 1 GiB"));
+    }
+    if !readable {
+        return Err(io::Error::other(format!("user {} may not read it", account.name)));
+    }
+    let mut copy = fs::File::create_new(used)?;
+    io::copy(&mut file.take(KERNEL_LIMIT), &mut copy)?;
+    copy.set_permissions(Permissions::from_mode(0o444))
 }
 
 /// A kernel where QEMU opens it, and where a person finds it.

@@ -306,7 +306,11 @@ fn failed_command(evidence: &Evidence<'_>) -> Option<Verdict> {
 }
 
 fn incomplete(evidence: &Evidence<'_>) -> Option<Verdict> {
-    let rules = evidence.rules?;
+    let Some(rules) = evidence.rules else {
+        // Silence is never success, whatever else is asked of a guest.
+        let silent = matches!(evidence.subject, Subject::Guest(_)) && evidence.printed == 0;
+        return silent.then(|| verdict(Outcome::Incomplete, "it ended without printing anything"));
+    };
     let cases = &evidence.cases.cases;
     let missing = rules.expected.iter().filter(|name| cases.iter().all(|case| case.name != **name));
     let missing: Vec<String> = missing.cloned().collect();

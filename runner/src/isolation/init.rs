@@ -8,11 +8,17 @@ use std::thread;
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, set_parent_process_death_signal, wait};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, set_parent_process_death_signal,
+    setrlimit, wait,
+};
 use rustix::thread::{Gid, Uid, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::message::MOST_FILES;
 use super::{Report, Spec, file_placeholder};
+
+/// How many processes and threads the user of a test may have.
+const MOST_PROCESSES: u64 = 4096;
 
 /// The exit status where something is wrong with the namespace's first process itself.
 const BROKEN: u8 = 70;
@@ -84,6 +90,10 @@ fn become_user(spec: &Spec) -> Result<(), String> {
     };
     let groups: Vec<Gid> = spec.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
+    // A test that forks without end must not take the machine with it, and nobody reads its core files.
+    let most = |count| Rlimit { current: Some(count), maximum: Some(count) };
+    setrlimit(Resource::Nproc, most(MOST_PROCESSES)).map_err(failed)?;
+    setrlimit(Resource::Core, most(0)).map_err(failed)?;
     set_thread_groups(&groups).map_err(failed)?;
     set_thread_res_gid(gid, gid, gid).map_err(failed)?;
     set_thread_res_uid(uid, uid, uid).map_err(failed)?;
