@@ -271,9 +271,9 @@ pub(crate) struct VirtualMachine {
     /// The virtual machine's memory.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2G", requires = "vm")]
     pub(crate) memory: u64,
-    /// How many processors the virtual machine has.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), default_value_t = 2, requires = "vm")]
-    pub(crate) cpus: u32,
+    /// How many processors the virtual machine has. Without it, 2 under KVM, 1 under TCG, where they take turns.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), requires = "vm")]
+    pub(crate) cpus: Option<u32>,
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -6,7 +6,7 @@ mod engine;
 mod recipe;
 mod resource;
 
-pub use apt::Estimate;
+pub use apt::{Estimate, wait_for_packages};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
 pub use recipe::{
     Bundle, Described, DescribedHandler, HostInfo, Recipe, RecipeFile, Release, describe_releases,

@@ -1,6 +1,6 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -8,12 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setsid};
-use toril_machine::{Facts, Machine, STANDARD_PATH};
+use toril_machine::{Facts, Machine, Probe, STANDARD_PATH};
 use toril_provisioner::{Bundle, HostInfo, Plan, Recipe};
 use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
 use super::journal::{BEGINNING, FollowError, follow, prepare};
 use super::run_directory::RunDirectory;
+use super::worker::TEST_USER;
 use super::{Entry, Order, Report, Request, RunEvent};
 
 /// Why the front of the agent ended before its client said so.
@@ -158,7 +159,15 @@ fn begin(run: RunDirectory, order: &Order, kernel: Option<&[u8]>) -> io::Result<
     let write = || {
         if let Some(kernel) = kernel {
             fs::write(run.kernel(), kernel)?;
-            fs::set_permissions(run.kernel(), fs::Permissions::from_mode(0o644))?;
+            // For the test user, who boots it, and for nobody else.
+            let mode = match Machine::this().group(TEST_USER) {
+                Probe::Known(group) => {
+                    chown(run.kernel(), Some(0), Some(group.gid))?;
+                    0o640
+                }
+                Probe::Absent | Probe::Unreadable(_) => 0o600,
+            };
+            fs::set_permissions(run.kernel(), fs::Permissions::from_mode(mode))?;
         }
         fs::write(run.order(), serde_json::to_vec(order).map_err(io::Error::other)?)?;
         prepare(&run)?;

@@ -18,6 +18,9 @@ use super::journal::JournalWriter;
 use super::run_directory::RunDirectory;
 use super::{Ended, Job, Order, RunEvent};
 
+/// The unprivileged user that the recipe makes for tests.
+pub(super) const TEST_USER: &str = "toril";
+
 /// The lock of which a host has one. /run is empty after a boot.
 const LOCK: &str = "/run/toril/lock";
 
@@ -65,7 +68,7 @@ impl KernelTest {
             qemu_args: Vec::new(),
             ends: ExpectedEnd::Any,
         };
-        let mut suite = Suite::of_kernel(guest, "toril", self.deadline);
+        let mut suite = Suite::of_kernel(guest, TEST_USER, self.deadline);
         let file = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
         suite.tests.iter_mut().for_each(|test| test.name = file.clone().into_owned());
         Suite { name: name.to_owned(), ..suite }
@@ -191,6 +194,19 @@ impl Worker {
             Tests::Kernel(kernel) => kernel.suite(&job.suite, run.kernel()),
         };
         let stop = Arc::clone(&self.stop);
+        // What a killed run's apt is still changing would be measured half-way.
+        let mut told = String::new();
+        let mut waiting = |line: &str| {
+            // The same wait is told once.
+            let who = line.rsplit_once(", ").map_or(line, |(who, _)| who);
+            if told != who {
+                told = who.to_owned();
+                let event =
+                    toril_provisioner::Event::Progress { resource: "packages".into(), line: line.into() };
+                self.write(RunEvent::Provision { event });
+            }
+        };
+        toril_provisioner::wait_for_packages(&stop, &mut waiting)?;
         let options = toril_runner::Options {
             accelerator: job.policy,
             filter: job.filter.clone(),

@@ -7,11 +7,11 @@ use rustix::process::geteuid;
 use toril_inventory::{Host, Reach};
 use toril_machine::Machine;
 use toril_provisioner::{Bundle, Event, HostInfo, Recipe};
-use toril_sandbox::{Kind, Options, Progress, Sandboxes, State};
+use toril_sandbox::{Accelerator, Kind, Options, Progress, Sandboxes, State};
 
 use super::{UsageError, virtual_machine};
 use crate::agent::RunEvent;
-use crate::arguments::{Output, Sandbox};
+use crate::arguments::{Output, Sandbox, VirtualMachine};
 use crate::client::chain;
 use crate::exit::Status;
 use crate::view::{Shown, View};
@@ -26,14 +26,14 @@ pub(super) fn run(command: &Sandbox) -> Result<Status, UsageError> {
     let result = match command {
         Sandbox::Up { name, release, sources, from, disk, machine } => {
             let options = Options {
-                machine: machine.vm.then(|| virtual_machine::requested(machine)),
+                machine: machine.vm.then(|| virtual_machine::requested(machine, Accelerator::Tcg)),
                 release: *release,
                 sources: sources.clone(),
                 from: from.clone(),
                 disk_limit: *disk,
             };
             options.check().map_err(|error| UsageError::Other(error.to_string()))?;
-            up(name, options, machine.accel.is_none(), &view)
+            up(name, options, machine, &view)
         }
         Sandbox::Down { names, all } => down(names, *all, &view),
         Sandbox::List => list(&view),
@@ -101,12 +101,13 @@ pub(super) fn ssh_words(host: &Host) -> Vec<String> {
     words
 }
 
-fn up(name: &str, mut options: Options, choose: bool, view: &View) -> Result<(), String> {
+fn up(name: &str, mut options: Options, arguments: &VirtualMachine, view: &View) -> Result<(), String> {
     need_root().map_err(|error| chain(&error))?;
     let is_up = existing(name)?.is_some_and(|sandbox| sandbox.state() == State::Running);
-    if let Some(machine) = options.machine.as_mut().filter(|_| choose && !is_up) {
+    if arguments.vm && arguments.accel.is_none() && !is_up {
+        // Only a guest tells whether KVM works, and only QEMU runs one.
         install_tools(Kind::VirtualMachine, view)?;
-        machine.accelerator = virtual_machine::accelerator(view);
+        options.machine = Some(virtual_machine::requested(arguments, virtual_machine::accelerator(view)));
     }
     let sandbox = make_up(name, &options, view)?;
     let host = if name == "sandbox" { name.to_owned() } else { format!("sandbox:{name}") };

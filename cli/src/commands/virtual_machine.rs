@@ -9,14 +9,15 @@ use toril_sandbox::{Accelerator, Machine};
 use crate::arguments::{Accel, VirtualMachine};
 use crate::view::{Shown, View};
 
-/// What the command line says; TCG where it says nothing of the accelerator.
-pub(super) fn requested(arguments: &VirtualMachine) -> Machine {
-    let accelerator = match arguments.accel {
+/// What the command line says, under this accelerator where it says nothing of that.
+pub(super) fn requested(arguments: &VirtualMachine, otherwise: Accelerator) -> Machine {
+    let usual = Machine::new(match arguments.accel {
         Some(Accel::Kvm) => Accelerator::Kvm,
-        Some(Accel::Tcg) | None => Accelerator::Tcg,
-    };
+        Some(Accel::Tcg) => Accelerator::Tcg,
+        None => otherwise,
+    });
     let memory = u32::try_from(arguments.memory >> 20).unwrap_or(u32::MAX);
-    Machine { memory, cpus: arguments.cpus, ..Machine::new(accelerator) }
+    Machine { memory, cpus: arguments.cpus.unwrap_or(usual.cpus), ..usual }
 }
 
 /// What a virtual machine runs under here: KVM only if a guest was seen to run under it.

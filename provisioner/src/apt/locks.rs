@@ -50,6 +50,14 @@ pub(super) fn wait(stop: &AtomicBool, log: &mut dyn FnMut(&str)) -> Result<(), R
     }
 }
 
+/// Waits until nobody is at work on this machine's packages, telling who is. Machines without apt have nobody.
+///
+/// # Errors
+/// They were at it for too long, `stop` became true, or it could not be looked at; says which.
+pub fn wait_for_packages(stop: &AtomicBool, log: &mut dyn FnMut(&str)) -> Result<(), String> {
+    wait(stop, log).map_err(|error| error.to_string())
+}
+
 fn describe(pid: u32) -> String {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<String> = command

@@ -1,5 +1,9 @@
 use std::fs::{self, Metadata, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, lchown};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 use toril_document::Table;
 use toril_machine::{FileAttributes, Machine, Probe};
@@ -64,14 +68,27 @@ impl Attributes {
     pub(super) fn apply(&self, path: &str, machine: &Machine) -> Result<(), ResourceError> {
         let FileAttributes { uid, gid, mode } = self.resolve(machine)?;
         let place = machine.path(path);
-        lchown(&place, Some(uid), Some(gid))
-            .and_then(|()| fs::set_permissions(&place, Permissions::from_mode(mode)))
+        set(&place, uid, gid, mode)
             .map_err(|error| ResourceError(format!("cannot set owner and mode of {path}: {error}")))
     }
 
     pub(super) fn follows(&self, path: &str) -> Vec<Wanted> {
         vec![Wanted::Above(path.into()), Wanted::User(self.owner.clone()), Wanted::Group(self.group.clone())]
     }
+}
+
+/// A path is followed once only: who may write to its directory could else put a link to any file there in between.
+fn set(place: &Path, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
+    let kind = fs::symlink_metadata(place)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        // Opening a device may do things; devices lie where only root writes.
+        lchown(place, Some(uid), Some(gid))?;
+        return fs::set_permissions(place, Permissions::from_mode(mode));
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(place, flags, Mode::empty())?);
+    fchown(&file, Some(uid), Some(gid))?;
+    file.set_permissions(Permissions::from_mode(mode))
 }
 
 /// Reads `0644`.
