@@ -56,13 +56,17 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// Its memory in MiB.
     pub memory: u32,
-    /// How many processors it has.
+    /// How many processors it has. Emulated ones take turns.
     pub cpus: u32,
 }
 
 impl Machine {
-    /// One of the usual size: two processors, 2 GiB.
+    /// One of the usual size: 2 GiB, and two processors, or the one that is emulated without waiting for another.
     pub fn new(accelerator: Accelerator) -> Machine {
-        Machine { accelerator, memory: 2048, cpus: 2 }
+        let cpus = match accelerator {
+            Accelerator::Kvm => 2,
+            Accelerator::Tcg => 1,
+        };
+        Machine { accelerator, memory: 2048, cpus }
     }
 }
