@@ -271,6 +271,8 @@ fn at_a_terminal(arguments: &[String], password: &str) -> Seen {
         seen.output.push_str(&piece);
         if !typed && seen.output.contains("password for sudo") {
             typed = true;
+            // As people do: the terminal's echo goes off only after the question is there.
+            thread::sleep(Duration::from_secs(1));
             keyboard.write_all(format!("{password}\n").as_bytes()).unwrap();
         }
     }
