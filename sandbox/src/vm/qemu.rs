@@ -37,9 +37,10 @@ fn arguments(plan: &Plan, machine: &Machine, base: &Path) -> Vec<OsString> {
     let (kernel, initrd) = boot_files(base);
     let (accelerator, cpu) = match machine.accelerator {
         Accelerator::Kvm => ("kvm", "host"),
-        // One thread: with several, a processor may go on in translated code that another one has changed since, and
-        // Linux changes its own; seen once in about a hundred times that a guest under KVM ended (QEMU 7.2). Room for
-        // translated code: the default is a part of the machine's memory that several machines do not have.
+        // One thread: with one for each of two processors (QEMU 7.2), about one in a hundred ends of a guest under KVM
+        // hung the machine, one processor trapped again and again by a breakpoint of Linux's patching of its own code,
+        // the other waiting for it. The room for translated code is by default a part of this machine's memory that
+        // several virtual machines do not have.
         Accelerator::Tcg => ("tcg,thread=single,tb-size=256", "max"),
     };
     let mut all: Vec<OsString> = Vec::new();
