@@ -67,7 +67,10 @@ impl Stderr {
 
     /// The last of what was said, once the stream has ended (or a moment has passed).
     pub(crate) async fn rest(&mut self) -> String {
-        let _ = tokio::time::timeout(REST, &mut self.reader).await;
+        // A task that has ended must not be waited for twice; what it read is kept.
+        if !self.reader.is_finished() {
+            let _ = tokio::time::timeout(REST, &mut self.reader).await;
+        }
         self.tail()
     }
 }
@@ -118,5 +121,12 @@ mod tests {
         assert_eq!(stderr.prompted().await, 1);
         let rest = stderr.rest().await;
         assert!(rest.ends_with("xthe end") && rest.len() < KEPT, "{}", rest.len());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_rest_may_be_asked_for_again() {
+        let mut stderr = Stderr::collect(Box::new(std::io::Cursor::new(b"lost\n".to_vec())));
+        assert_eq!(stderr.rest().await, "lost");
+        assert_eq!(stderr.rest().await, "lost");
     }
 }
