@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::errors::recipe;
-use crate::harness::{Finished, Running, Sandbox, Toril, command_line};
+use crate::harness::{Finished, Running, Sandbox, Toril, command_line, parent};
 
 /// Long enough for anything that should happen at once, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -75,17 +75,27 @@ impl Scene {
     }
 
     fn find(&self, part: &str) -> Option<u32> {
+        self.topmost(|line| line.contains(part) && !line.starts_with("sudo "))
+    }
+
+    /// A process whose command line is such, and that is no child of another one: between its fork and its exec, a
+    /// child has the command line of its parent.
+    fn topmost(&self, is: impl Fn(&str) -> bool) -> Option<u32> {
         let all = self.sandbox.process_ids();
-        all.into_iter()
-            .find(|(_, line)| line.contains(part) && !line.starts_with("sudo "))
-            .map(|(pid, _)| pid)
+        let such: Vec<u32> = all.iter().filter(|(_, line)| is(line)).map(|(pid, _)| *pid).collect();
+        such.iter().copied().find(|pid| parent(*pid).is_none_or(|parent| !such.contains(&parent)))
     }
 
     /// The agent's front: what the bootstrap has become.
     fn front(&self) -> u32 {
         let is_front = |line: &str| line.starts_with("/var/lib/toril/agents/") && line.ends_with(" agent");
-        let all = || self.sandbox.process_ids().into_iter().find(|(_, line)| is_front(line));
-        soon("the agent's front", all).0
+        soon("the agent's front", || self.topmost(is_front))
+    }
+
+    /// Ends the connection of a front from the host's side, where it is a process of the login user's.
+    fn cut_off(&self, front: u32) {
+        let mut above = std::iter::successors(Some(front), |pid| parent(*pid));
+        kill(above.find(|pid| command_line(*pid) == "sshd: debian@notty").expect("the front has a session"));
     }
 
     #[track_caller]
@@ -219,14 +229,14 @@ fn kills_of_the_worker_in_apply_leave_apt_to_its_end_and_the_next_waits_for_it()
 fn kills_of_the_connection_in_apply_are_got_over() {
     let Some(scene) = Scene::of_apt("cut") else { return };
     let client = scene.applying(&["--json"]);
-    // On this side, and then on the host's, where it is a process of the login user's.
+    // On this side, and then on the host's.
     let front = scene.front();
     let master = soon("the master", || scene.master());
     kill(master);
     soon("another master", || scene.master().filter(|other| *other != master));
     soon("another front", || (scene.front() != front).then_some(()));
     let front = scene.front();
-    kill(scene.process("sshd: debian@notty"));
+    scene.cut_off(front);
     soon("one more front", || (scene.front() != front).then_some(()));
     scene.let_go();
     scene.told_everything(&client.wait().exits(0));
@@ -340,7 +350,7 @@ fn kills_and_interrupts_in_test_leave_nothing_of_it() {
     kill(front);
     soon("another front", || (scene.front() != front).then_some(()));
     let front = scene.front();
-    kill(scene.process("sshd: debian@notty"));
+    scene.cut_off(front);
     soon("one more front", || (scene.front() != front).then_some(()));
     scene.sandbox.ssh("touch /tmp/go");
     scene.told_everything(&client.wait().exits(0));
@@ -404,7 +414,7 @@ fn kills_while_a_guest_hangs_take_the_guest_along() {
     client.wait().exits(1).shows("the agent's worker died before the run ended");
 
     let client = begin(&["--json"]);
-    kill(scene.process("sshd: debian@notty"));
+    scene.cut_off(scene.front());
     let lost = begin_attached(&scene, &host);
     lost.signal(9);
     drop(lost);

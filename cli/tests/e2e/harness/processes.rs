@@ -18,7 +18,8 @@ pub(crate) fn descendants(ancestor: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-fn parent(pid: u32) -> Option<u32> {
+/// The process that a process was made by, or was inherited by; none for one that has ended.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }

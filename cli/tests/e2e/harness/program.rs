@@ -149,6 +149,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let ended = self.child.try_wait().ok().flatten();
+            let (out, err) = (self.stdout.text(), self.stderr.text());
+            eprintln!("in the meantime `{}` (ended: {ended:?})\n{}", self.words, shown(&out, &err));
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }
