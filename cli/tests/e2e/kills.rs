@@ -95,7 +95,7 @@ impl Scene {
     /// Ends the connection of a front from the host's side, where it is a process of the login user's.
     fn cut_off(&self, front: u32) {
         let mut above = std::iter::successors(Some(front), |pid| parent(*pid));
-        kill(above.find(|pid| command_line(*pid) == "sshd: debian@notty").expect("the front has a session"));
+        kill(above.find(|pid| command_line(*pid) == "sshd: debian@notty").unwrap());
     }
 
     #[track_caller]

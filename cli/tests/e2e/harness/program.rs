@@ -1,7 +1,7 @@
 //! Calls of programs, with a deadline and with everything they print.
 
 use std::env;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -152,7 +152,9 @@ impl Drop for Running {
         if std::thread::panicking() {
             let ended = self.child.try_wait().ok().flatten();
             let (out, err) = (self.stdout.text(), self.stderr.text());
-            eprintln!("in the meantime `{}` (ended: {ended:?})\n{}", self.words, shown(&out, &err));
+            let told =
+                format!("in the meantime `{}` (ended: {ended:?})\n{}\n", self.words, shown(&out, &err));
+            drop(std::io::stderr().write_all(told.as_bytes()));
         }
         drop(self.child.kill());
         drop(self.child.wait());
