@@ -13,7 +13,7 @@ fn the_built_in_recipes() {
 #[test]
 fn good_recipes_and_for_what() {
     let text = seen(&["recipe", "check", "microvm-host", "sandbox-host"]);
-    assert!(text.contains("microvm-host: ok for debian 11, debian 12, debian 13\n"), "{text}");
+    assert!(text.contains("microvm-host: ok for debian 10, debian 11, debian 12, debian 13\n"), "{text}");
     assert!(text.contains("sandbox-host: ok for ") && text.ends_with("---- exit status 0\n"), "{text}");
 }
 
@@ -76,7 +76,7 @@ fn what_a_recipe_means_for_a_release() {
 #[test]
 fn what_is_shown_is_a_recipe() {
     let place = Place::empty();
-    for release in ["11", "12", "13"] {
+    for release in ["10", "11", "12", "13"] {
         let show = |recipe: &str| {
             let arguments = ["recipe", "show", recipe, "--release", release];
             let shown = Toril::new(&arguments).dir(&place.path()).run().exits(0).stdout;

@@ -15,8 +15,24 @@ const MARK: &str = "# toril: ";
 pub(crate) struct Retired {
     /// All of these lists.
     pub(crate) files: Vec<String>,
-    /// Those of any list that name a mirror that begins with one of these.
+    /// Those of any list that name a mirror at one of these, or below it. `*` stands for anything but a slash.
     pub(crate) uris: Vec<String>,
+    /// Of those mirrors, only the entries with such a suite, where there are some here; `*` as above.
+    pub(crate) suites: Vec<String>,
+}
+
+/// The mirrors and suites of an entry.
+struct Entry<'t> {
+    uris: Vec<&'t str>,
+    suites: Vec<&'t str>,
+}
+
+impl Retired {
+    fn has(&self, entry: &Entry<'_>) -> bool {
+        let is_retired = |uri: &&str| self.uris.iter().any(|retired| is_below(uri, retired));
+        let is_suite = |suite: &&str| self.suites.iter().any(|pattern| fits(suite, pattern) == Some(""));
+        entry.uris.iter().any(is_retired) && (self.suites.is_empty() || entry.suites.iter().any(is_suite))
+    }
 }
 
 /// The lists with something to take out of use: path, text now, text then. `own` is left alone.
@@ -35,7 +51,7 @@ pub(crate) fn to_retire(
     for path in paths.into_iter().filter(|path| path != own) {
         let Some(text) = machine.read(&path).known().map_err(ResourceError)? else { continue };
         let whole = retired.files.contains(&path);
-        let is_retired = |uri: &str| whole || retired.uris.iter().any(|retired| is_below(uri, retired));
+        let is_retired = |entry: &Entry<'_>| whole || retired.has(entry);
         let after = match path.ends_with(".sources") {
             true => retire_paragraphs(&text, is_retired),
             false => retire_lines(&text, is_retired),
@@ -76,20 +92,29 @@ fn all(machine: &Machine) -> Result<Vec<String>, ResourceError> {
 /// Whether a mirror is this one: `http://h/debian` is not `http://h/debian-security`.
 fn is_below(uri: &str, retired: &str) -> bool {
     let retired = retired.trim_end_matches('/');
-    uri.strip_prefix(retired).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    fits(uri, retired).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What follows the part of a text that a pattern stands for, as long as that can be.
+fn fits<'t>(text: &'t str, pattern: &str) -> Option<&'t str> {
+    let Some((before, after)) = pattern.split_once('*') else { return text.strip_prefix(pattern) };
+    let rest = text.strip_prefix(before)?;
+    let end = rest.find('/').unwrap_or(rest.len());
+    // From the right, and never within a character.
+    (0..=end).rev().find_map(|length| fits(rest.get(length..)?, after))
 }
 
 /// Lists of the one-line style: sources.list(5).
-fn retire_lines(text: &str, is_retired: impl Fn(&str) -> bool) -> String {
-    let lines = text.split_inclusive('\n').map(|line| match uri_of_line(line) {
-        Some(uri) if is_retired(uri) => format!("{MARK}{line}"),
+fn retire_lines(text: &str, is_retired: impl Fn(&Entry<'_>) -> bool) -> String {
+    let lines = text.split_inclusive('\n').map(|line| match entry_of_line(line) {
+        Some(entry) if is_retired(&entry) => format!("{MARK}{line}"),
         _ => line.to_owned(),
     });
     lines.collect()
 }
 
-/// The mirror of `deb [arch=amd64 signed-by=/k] http://h/debian bookworm main`.
-fn uri_of_line(line: &str) -> Option<&str> {
+/// Of `deb [arch=amd64 signed-by=/k] http://h/debian bookworm main`.
+fn entry_of_line(line: &str) -> Option<Entry<'_>> {
     let line = line.trim_start();
     let rest = ["deb-src", "deb"].iter().find_map(|kind| line.strip_prefix(kind))?;
     let rest = rest.strip_prefix([' ', '\t'])?.trim_start();
@@ -97,15 +122,16 @@ fn uri_of_line(line: &str) -> Option<&str> {
         Some(options) => options.split_once(']')?.1,
         None => rest,
     };
-    rest.split_whitespace().next()
+    let mut words = rest.split_whitespace();
+    Some(Entry { uris: vec![words.next()?], suites: words.next().into_iter().collect() })
 }
 
 /// Lists of paragraphs: one is out of use if any of its mirrors is.
-fn retire_paragraphs(text: &str, is_retired: impl Fn(&str) -> bool) -> String {
+fn retire_paragraphs(text: &str, is_retired: impl Fn(&Entry<'_>) -> bool) -> String {
     let mut after = String::with_capacity(text.len() + 80);
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     for paragraph in lines.split_inclusive(|line| line.trim().is_empty()) {
-        let retire = uris_of_paragraph(paragraph).iter().any(|uri| is_retired(uri));
+        let retire = is_retired(&entry_of_paragraph(paragraph));
         for line in paragraph {
             if retire && !line.starts_with('#') && !line.trim().is_empty() {
                 after.push_str(MARK);
@@ -116,28 +142,34 @@ fn retire_paragraphs(text: &str, is_retired: impl Fn(&str) -> bool) -> String {
     after
 }
 
-fn uris_of_paragraph<'t>(lines: &[&'t str]) -> Vec<&'t str> {
-    let mut uris = Vec::new();
-    let mut in_field = false;
+fn entry_of_paragraph<'t>(lines: &[&'t str]) -> Entry<'t> {
+    let mut entry = Entry { uris: Vec::new(), suites: Vec::new() };
+    let mut field = String::new();
     for line in lines.iter().copied().filter(|line| !line.starts_with('#')) {
         let value = match line.starts_with([' ', '\t']) {
             true => line,
             false => {
                 let (name, value) = line.split_once(':').unwrap_or((line, ""));
-                in_field = name.trim().eq_ignore_ascii_case("URIs");
+                field = name.trim().to_ascii_lowercase();
                 value
             }
         };
-        if in_field {
-            uris.extend(value.split_whitespace());
+        match field.as_str() {
+            "uris" => entry.uris.extend(value.split_whitespace()),
+            "suites" => entry.suites.extend(value.split_whitespace()),
+            _ => {}
         }
     }
-    uris
+    entry
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn dead() -> Retired {
+        Retired { uris: vec!["http://dead/debian".into()], ..Retired::default() }
+    }
 
     #[test]
     fn lines_of_a_dead_mirror_are_commented_out() {
@@ -146,20 +178,49 @@ mod tests {
             deb-src [arch=amd64 signed-by=/k] http://dead/debian/ buster main\n\
             deb http://dead/debian-security buster/updates main\n\
             deb https://download.docker.com/linux buster stable";
-        let after = retire_lines(text, |uri| is_below(uri, "http://dead/debian"));
+        let after = retire_lines(text, |entry| dead().has(entry));
         let changed: Vec<&str> = after.lines().filter(|line| line.starts_with(MARK)).collect();
         assert_eq!(changed.len(), 2, "{after}");
         assert!(after.ends_with("buster stable") && after.contains("\ndeb http://dead/debian-security"));
-        assert_eq!(retire_lines(&after, |uri| is_below(uri, "http://dead/debian")), after, "idempotent");
+        assert_eq!(retire_lines(&after, |entry| dead().has(entry)), after, "idempotent");
     }
 
     #[test]
     fn paragraphs_too() {
         let text = "Types: deb\nURIs: http://a\n  http://dead/debian/\nSuites: b\n\n# note\nTypes: deb\nURIs: http://c\n";
-        let after = retire_paragraphs(text, |uri| is_below(uri, "http://dead/debian"));
+        let after = retire_paragraphs(text, |entry| dead().has(entry));
         assert!(after.starts_with("# toril: Types: deb\n# toril: URIs: http://a\n# toril:   http://dead"));
         assert!(after.ends_with("\n\n# note\nTypes: deb\nURIs: http://c\n"), "{after}");
         assert_eq!(retire_paragraphs(&after, |_| true), retire_paragraphs(text, |_| true));
+    }
+
+    #[test]
+    fn every_mirror_of_a_release_that_is_dead() {
+        let retired = Retired {
+            uris: vec!["http://*/debian".into(), "http://security.*".into()],
+            suites: vec!["buster".into(), "buster*".into(), "buster/*".into()],
+            ..Retired::default()
+        };
+        let cases = [
+            ("deb http://ftp.example/debian buster main", true),
+            ("deb http://ftp.example/debian/ buster-updates main contrib", true),
+            ("deb http://security.example/ buster/updates main", true),
+            ("deb http://security.example buster/updates main", true),
+            ("deb http://ftp.example/debian bullseye main", false),
+            ("deb http://ftp.example/linux/debian buster stable", false),
+            ("deb http://ftp.example/debian-security buster/updates main", false),
+            ("deb http://other.example/node_14.x buster main", false),
+            ("deb http://\u{e9}/debian", false),
+        ];
+        for (line, expected) in cases {
+            let after = retire_lines(line, |entry| retired.has(entry));
+            assert_eq!(after.starts_with(MARK), expected, "{line}");
+        }
+        let text =
+            "Types: deb\nURIs: http://ftp.example/debian\nSuites: bullseye\n  buster\nComponents: main\n";
+        assert!(retire_paragraphs(text, |entry| retired.has(entry)).starts_with(MARK));
+        let text = text.replace("  buster", "  sid");
+        assert_eq!(retire_paragraphs(&text, |entry| retired.has(entry)), text);
     }
 
     #[test]
@@ -172,9 +233,8 @@ mod tests {
             fs::write(parts.join(name), line).unwrap();
         }
         fs::write(parts.join("own.sources"), "Types: deb\nURIs: http://dead/debian\n").unwrap();
-        let retired = Retired { files: Vec::new(), uris: vec!["http://dead/debian".into()] };
         let own = "/etc/apt/sources.list.d/own.sources";
-        let found = to_retire(&Machine::at(root.path()), &retired, own).unwrap();
+        let found = to_retire(&Machine::at(root.path()), &dead(), own).unwrap();
         let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
         assert_eq!(paths, ["/etc/apt/sources.list", "/etc/apt/sources.list.d/a.list"]);
     }

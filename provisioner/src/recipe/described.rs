@@ -48,11 +48,13 @@ impl Recipe {
                 Thing::Path(path) => Some(path),
                 _ => None,
             });
+            let mut after = declared.after.clone();
+            after.sort_unstable();
             Described {
                 name: declared.name.clone(),
                 kind: declared.body.0,
                 body: declared.body.1.clone(),
-                needs: declared.after.iter().filter_map(name).collect(),
+                needs: after.iter().filter_map(name).collect(),
                 on_change: declared.on_change.iter().filter_map(handler).collect(),
                 required: declared.required,
                 paths: paths.collect(),

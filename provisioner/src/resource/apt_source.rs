@@ -2,6 +2,7 @@
 
 use toril_document::{Located, Table};
 
+use super::apt_source_pins::{self, Pins, PinsState};
 use super::attributes::Attributes;
 use super::file::FileResource;
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, parsed, read_name};
@@ -18,12 +19,14 @@ struct AptSource {
     source: FileResource,
     /// Where the recipe brings it.
     key: Option<FileResource>,
+    pins: Pins,
     retired: Retired,
 }
 
 struct SourceState {
     source: Judged,
     key: Judged,
+    pins: PinsState,
     /// Other lists with something to take out of use: path, text now, text then.
     others: Vec<(String, String, String)>,
 }
@@ -42,10 +45,22 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
         }
     };
     let valid_until = table.boolean("check-valid-until").unwrap_or(true);
+    let pins = match table.has("in-release") {
+        true => parsed(table, "in-release", "R035", apt_source_pins::parse),
+        false => {
+            drop(table.take("in-release"));
+            Some(Vec::new())
+        }
+    };
     let enabled = table.boolean("enabled").unwrap_or(true);
     let files = words(table, "replaces", parse_list).unwrap_or_default();
-    let uris_retired = words(table, "retires", parse_uri).unwrap_or_default();
-    let (name, uris, suites) = (name?, uris?, suites?);
+    let retired_uris = words(table, "retires", parse_uri).unwrap_or_default();
+    let retired_suites = words(table, "retires-suites", parse_suite_pattern).unwrap_or_default();
+    if retired_uris.is_empty() && !retired_suites.is_empty() {
+        table.note("R036", table.span(), "`retires-suites` says nothing without `retires`", None);
+    }
+    let retired = Retired { files, uris: retired_uris, suites: retired_suites };
+    let (name, uris, suites, pins) = (name?, uris?, suites?, pins?);
     // sources.list(5): a suite that ends with a slash is a path, and has no components.
     let exact = suites.iter().filter(|suite| suite.ends_with('/')).count();
     if (exact > 0) != components.is_empty() || (exact > 0 && exact < suites.len()) {
@@ -84,7 +99,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
         (Some(Key::Text(text)), Some(path)) => Some(system(path, text)),
         _ => None,
     };
-    Some(Box::new(AptSource { source, key, retired: Retired { files, uris: uris_retired } }))
+    let pins = Pins::new(&name, &pins);
+    Some(Box::new(AptSource { source, key, pins, retired }))
 }
 
 enum Key {
@@ -128,6 +144,11 @@ fn parse_suite(text: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("`{text}` is no suite: write it such as bookworm or bookworm-backports")),
     }
+}
+
+/// A suite in which `*` may stand for anything but a slash.
+fn parse_suite_pattern(text: &str) -> Result<(), String> {
+    parse_suite(&text.replace('*', "x"))
 }
 
 fn parse_component(text: &str) -> Result<(), String> {
@@ -185,6 +206,7 @@ impl Kind for AptSource {
         Ok(SourceState {
             source: Resource::judge(&self.source, context)?,
             key: key.unwrap_or_default(),
+            pins: self.pins.observe(context)?,
             others: lists::to_retire(context.machine, &self.retired, &self.source.path)?,
         })
     }
@@ -193,6 +215,7 @@ impl Kind for AptSource {
         let mut changes = Change::of_part(KEY, &state.key.changes);
         // Nobody reads hundreds of lines of a key.
         changes.iter_mut().for_each(|change| change.diff = None);
+        changes.extend(self.pins.compare(&state.pins));
         changes.extend(Change::of_part(SOURCE, &state.source.changes));
         for (path, before, after) in &state.others {
             changes.extend(Change::of_part(path, &[Change::of_text(path, Some(before), after)]));
@@ -213,6 +236,7 @@ impl Kind for AptSource {
                 file.apply_with_directory(context, &own, log)?;
             }
         }
+        self.pins.apply(context, changes, log)?;
         for (path, _, after) in lists::to_retire(context.machine, &self.retired, &self.source.path)? {
             lists::replace(context.machine, &path, &after)?;
         }
@@ -220,7 +244,8 @@ impl Kind for AptSource {
     }
 
     fn provides(&self) -> Vec<Thing> {
-        let paths = self.key.iter().chain([&self.source]).map(|file| Thing::Path(file.path.clone()));
+        let files = self.key.iter().chain(self.pins.files()).chain([&self.source]);
+        let paths = files.map(|file| Thing::Path(file.path.clone()));
         paths.chain([Thing::AptSource]).collect()
     }
 
@@ -293,6 +318,33 @@ mod tests {
     }
 
     #[test]
+    fn pins_of_a_frozen_archive_come_and_go() {
+        let fake = fake();
+        let hash = "AB".repeat(32);
+        let read = |pins: &str| {
+            let rest = "uris = [\"file:/srv/a\"], suites = [\"buster\"], components = [\"main\"]";
+            testing::read(&format!("apt-source = {{ name = \"a\", {rest}, in-release = \"{pins}\" }}"))
+                .unwrap()
+        };
+        let pinned = read(&format!(" {hash}\\n"));
+        let what = |changes: Vec<String>| -> Vec<String> {
+            changes.iter().map(|change| change.split_once(':').unwrap().0.to_owned()).collect()
+        };
+        assert_eq!(what(fake.changes(&*pinned)), ["pins", "gpgv", "configuration", "source"]);
+        fake.apply(&*pinned);
+        assert_eq!(fake.changes(&*pinned), [""; 0]);
+        let text = fs::read_to_string(fake.path("etc/apt/toril-pins.d/a")).unwrap();
+        assert!(text.ends_with(&format!("\n{}\n", "ab".repeat(32))), "{text}");
+        let script = fs::metadata(fake.path("usr/local/lib/toril/gpgv-pinned")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&script.permissions()) & 0o777, 0o755);
+        // Without pins, none are left.
+        let bare = read("");
+        assert_eq!(fake.changes(&*bare), ["pins: /etc/apt/toril-pins.d/a → no file"]);
+        fake.apply(&*bare);
+        assert_eq!(fake.changes(&*bare), [""; 0]);
+    }
+
+    #[test]
     fn wrong_words_are_refused() {
         let with = |keys: &str| format!("apt-source = {{ name = \"x\", {keys} }}");
         let good = "uris = [\"http://e.org\"], suites = [\"s\"], components = [\"main\"]";
@@ -307,6 +359,8 @@ mod tests {
             (&with(&format!("{good}, key = \"abc\"")), "a key is the path of a file"),
             (&with(&format!("{good}, types = [\"rpm\"]")), "deb or deb-src"),
             (&with(&format!("{good}, replaces = [\"/etc/passwd\"]")), "is no list of sources"),
+            (&with(&format!("{good}, retires-suites = [\"s*\"]")), "says nothing without `retires`"),
+            (&with(&format!("{good}, in-release = \"abc\"")), "is not 64 hexadecimal digits"),
             (&with(&format!("{good}, enable = false")), "did you mean `enabled`?"),
         ]);
     }

@@ -2,6 +2,7 @@
 
 mod apt_packages;
 mod apt_source;
+mod apt_source_pins;
 mod assertion;
 mod attributes;
 mod change;
