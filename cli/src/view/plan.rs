@@ -35,7 +35,7 @@ pub(super) fn headline(plan: &Plan) -> String {
     text
 }
 
-/// The plan, resource by resource; those that are fine only with `verbose`.
+/// The plan, resource by resource; those that are fine only with `verbose`, or where there is something to say of them.
 pub(super) fn lines(plan: &Plan, verbose: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for item in &plan.items {
@@ -74,6 +74,8 @@ pub(super) fn lines(plan: &Plan, verbose: bool) -> Vec<String> {
                 ));
             }
         }
+        let notices = item.notices.iter();
+        lines.extend(notices.map(|notice| format!("  {} {}: {notice}", style("!").yellow(), item.resource)));
     }
     lines
 }

@@ -1,6 +1,7 @@
 //! Apt and dpkg as they are on real hosts.
 
 mod estimate;
+pub(crate) mod keyring;
 pub(crate) mod lists;
 mod locks;
 mod status;

@@ -25,6 +25,9 @@ pub struct Item {
     pub resource: String,
     /// How it stands.
     pub state: ItemState,
+    /// What is worth knowing of it, and is no drift.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// How a resource stands.
@@ -129,8 +132,8 @@ pub fn plan(recipe: &Recipe, machine: &Machine, facts: &Facts) -> Result<Plan, P
     let context = Context { machine, facts };
     let mut items: Vec<Item> = Vec::with_capacity(recipe.resources.len());
     for declared in &recipe.resources {
-        let state = judge(declared, context, &items);
-        items.push(Item { resource: declared.name.clone(), state });
+        let (state, notices) = judge(declared, context, &items);
+        items.push(Item { resource: declared.name.clone(), state, notices });
     }
     items.extend(due_handlers(recipe, machine));
     Ok(Plan {
@@ -160,6 +163,7 @@ fn due_handlers(recipe: &Recipe, machine: &Machine) -> Vec<Item> {
             let item = |name: &str| Item {
                 resource: name.to_owned(),
                 state: ItemState::Drift { changes: vec![handlers::change()] },
+                notices: Vec::new(),
             };
             own.map(|handler| item(&handler.name)).collect()
         }
@@ -167,13 +171,14 @@ fn due_handlers(recipe: &Recipe, machine: &Machine) -> Vec<Item> {
             vec![Item {
                 resource: "handlers".into(),
                 state: ItemState::Unreadable { reason: error.to_string() },
+                notices: Vec::new(),
             }]
         }
         Err(_) => Vec::new(),
     }
 }
 
-fn judge(declared: &Declared, context: Context<'_>, before: &[Item]) -> ItemState {
+fn judge(declared: &Declared, context: Context<'_>, before: &[Item]) -> (ItemState, Vec<String>) {
     if declared.resource.decided_by_others() {
         let unsettled = declared.after.iter().filter_map(|index| before.get(*index));
         let unsettled = unsettled.filter(|item| {
@@ -181,10 +186,12 @@ fn judge(declared: &Declared, context: Context<'_>, before: &[Item]) -> ItemStat
         });
         let until: Vec<String> = unsettled.map(|item| item.resource.clone()).collect();
         if !until.is_empty() {
-            return ItemState::Undecidable { until };
+            return (ItemState::Undecidable { until }, Vec::new());
         }
     }
-    state(declared, declared.resource.judge(context))
+    let mut judged = declared.resource.judge(context);
+    let notices = judged.as_mut().map(|judged| std::mem::take(&mut judged.notices)).unwrap_or_default();
+    (state(declared, judged), notices)
 }
 
 /// How a resource stands by itself, in an apply.

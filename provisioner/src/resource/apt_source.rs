@@ -1,11 +1,16 @@
 //! `apt-source`: where packages come from, and the key that they are signed with; other lists that this one replaces.
 
+use std::fs;
+use std::time::SystemTime;
+
 use toril_document::{Located, Table};
+use toril_machine::Probe;
 
 use super::apt_source_pins::{self, Pins, PinsState};
 use super::attributes::Attributes;
 use super::file::FileResource;
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, parsed, read_name};
+use crate::apt::keyring;
 use crate::apt::lists::{self, Retired};
 
 /// What the changes of the files are called by.
@@ -17,6 +22,9 @@ const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 #[derive(Debug)]
 struct AptSource {
     source: FileResource,
+    suites: Vec<String>,
+    /// The file with the key, which the recipe or something else brings.
+    key_path: Option<String>,
     /// Where the recipe brings it.
     key: Option<FileResource>,
     pins: Pins,
@@ -27,6 +35,8 @@ struct SourceState {
     source: Judged,
     key: Judged,
     pins: PinsState,
+    /// Of the keys, those that end soon, or have ended.
+    ending: Option<String>,
     /// Other lists with something to take out of use: path, text now, text then.
     others: Vec<(String, String, String)>,
 }
@@ -95,12 +105,12 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
         field("Check-Valid-Until", "no");
     }
     let source = system(format!("/etc/apt/sources.list.d/{name}.sources"), text);
-    let key = match (key, key_path) {
-        (Some(Key::Text(text)), Some(path)) => Some(system(path, text)),
+    let key = match (key, &key_path) {
+        (Some(Key::Text(text)), Some(path)) => Some(system(path.clone(), text)),
         _ => None,
     };
     let pins = Pins::new(&name, &pins);
-    Some(Box::new(AptSource { source, key, pins, retired }))
+    Some(Box::new(AptSource { source, suites, key_path, key, pins, retired }))
 }
 
 enum Key {
@@ -198,6 +208,16 @@ fn required_words(
     Some(list.into_iter().map(|word| word.value).collect())
 }
 
+impl AptSource {
+    /// Those of the keys that end soon, in a file that is not armoured.
+    fn ending_keys(&self, context: Context<'_>) -> Result<Option<String>, ResourceError> {
+        let Some(path) = &self.key_path else { return Ok(None) };
+        let bytes =
+            Probe::of_io(fs::read(context.machine.path(path)), path).known().map_err(ResourceError)?;
+        Ok(bytes.and_then(|bytes| keyring::ends(&keyring::keys(&bytes), &self.suites, SystemTime::now())))
+    }
+}
+
 impl Kind for AptSource {
     type State = SourceState;
 
@@ -207,6 +227,7 @@ impl Kind for AptSource {
             source: Resource::judge(&self.source, context)?,
             key: key.unwrap_or_default(),
             pins: self.pins.observe(context)?,
+            ending: self.ending_keys(context)?,
             others: lists::to_retire(context.machine, &self.retired, &self.source.path)?,
         })
     }
@@ -220,7 +241,12 @@ impl Kind for AptSource {
         for (path, before, after) in &state.others {
             changes.extend(Change::of_part(path, &[Change::of_text(path, Some(before), after)]));
         }
-        changes.into()
+        let pinned = match self.pins.files().next() {
+            Some(_) => "; the release files that `in-release` names may be used after that",
+            None => "; apt refuses the source after that, unless `in-release` names its release files",
+        };
+        let notices = state.ending.iter().map(|ending| format!("of its keys, {ending}{pinned}"));
+        Judged { changes, notices: notices.collect(), ..Judged::default() }
     }
 
     fn apply(
@@ -256,8 +282,6 @@ impl Kind for AptSource {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::resource::testing::{self, Fake};
 

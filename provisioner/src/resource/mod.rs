@@ -84,6 +84,8 @@ pub(crate) struct Judged {
     pub(crate) impossible: Option<String>,
     /// Why it cannot be told whether more has to change, without doing what a check does not do.
     pub(crate) undecidable: Option<String>,
+    /// What is worth knowing and is no change, such as that a key expires soon.
+    pub(crate) notices: Vec<String>,
 }
 
 impl From<Vec<Change>> for Judged {
