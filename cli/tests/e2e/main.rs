@@ -7,6 +7,7 @@ mod drift;
 mod errors;
 mod harness;
 mod kills;
+mod kinds;
 mod main_job;
 mod modes;
 mod read_only;

@@ -149,7 +149,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        // One that has been waited for has told its own.
+        if std::thread::panicking() && !self.words.is_empty() {
             let ended = self.child.try_wait().ok().flatten();
             let (out, err) = (self.stdout.text(), self.stderr.text());
             let told =

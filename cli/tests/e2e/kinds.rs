@@ -1,0 +1,165 @@
+//! Every kind of resource on a real host: made, drifted on purpose, named, mended, and then left alone. Those that only a
+//! real machine has are in `vm`.
+
+use serde_json::Value;
+
+use crate::harness::{Finished, Sandbox, document, toril};
+
+/// How a resource is made to drift, and what a check then says.
+struct Drift {
+    resource: &'static str,
+    by: &'static str,
+    shown: &'static str,
+}
+
+const RECIPE: &str = r#"
+description = "One of each kind"
+supports = ["debian 12"]
+
+[[resource]]
+name = "a source"
+[resource.apt-source]
+name = "e2e"
+uris = ["http://mirror.example/e2e"]
+suites = ["bookworm"]
+components = ["main"]
+enabled = false
+
+[[resource]]
+name = "packages"
+apt-packages = { install = ["git", "make"], hold = true }
+
+[[resource]]
+name = "an assertion"
+assert = { command = ["make", "--version"], contains = "GNU Make" }
+needs = ["packages"]
+
+[[resource]]
+name = "a command"
+command = { shell = "date > /srv/made", creates = "/srv/made" }
+
+[[resource]]
+name = "a directory"
+directory = { path = "/srv/place", owner = "debian", mode = "0750" }
+
+[[resource]]
+name = "a download"
+[resource.download]
+url = "file:///srv/original"
+sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+path = "/srv/place/copy"
+
+[[resource]]
+name = "a file"
+file = { path = "/srv/place/file", content = "one\ntwo\n" }
+
+[[resource]]
+name = "a checkout"
+[resource.git-checkout]
+url = "file:///srv/repository"
+commit = "COMMIT"
+path = "/srv/checkout"
+
+[[resource]]
+name = "a group"
+group = { name = "e2e" }
+
+[[resource]]
+name = "a line"
+line = { path = "/etc/environment", line = "E2E=yes", matching = "^E2E=" }
+
+[[resource]]
+name = "a membership"
+membership = { user = "debian", groups = ["e2e"] }
+
+[[resource]]
+name = "a link"
+symlink = { path = "/srv/link", target = "/srv/place/file" }
+
+[[resource]]
+name = "a user"
+user = { name = "e2e-user", system = true, home = "/srv/place", groups = ["e2e"] }
+"#;
+
+const DRIFTS: [Drift; 12] = [
+    Drift {
+        resource: "a source",
+        by: "sed -i s/bookworm/sid/ /etc/apt/sources.list.d/e2e.sources",
+        shown: "source: content: 6 lines → 6 lines",
+    },
+    Drift {
+        resource: "packages",
+        by: "apt-mark unhold -qq make; dpkg --purge --force-depends make >/dev/null",
+        shown: "package make: not installed → installed",
+    },
+    Drift { resource: "a command", by: "rm /srv/made", shown: "command: there is no /srv/made" },
+    Drift { resource: "a directory", by: "chown root /srv/place", shown: "owner: root → debian" },
+    Drift { resource: "a download", by: "echo other > /srv/place/copy", shown: "content: sha256 " },
+    Drift { resource: "a file", by: "echo three >> /srv/place/file", shown: "content: 3 lines → 2 lines" },
+    Drift {
+        resource: "a checkout",
+        by: "git -c safe.directory=* -C /srv/checkout -c user.name=e -c user.email=e@e.example commit -q --allow-empty -m other",
+        shown: "checkout: ",
+    },
+    Drift { resource: "a group", by: "delgroup --quiet e2e", shown: "group: not there → " },
+    Drift {
+        resource: "a line",
+        by: "sed -i s/E2E=yes/E2E=no/ /etc/environment",
+        shown: "content: 1 line → 1 line",
+    },
+    Drift {
+        resource: "a membership",
+        by: "gpasswd --delete debian e2e >/dev/null",
+        shown: "member of e2e: no → yes",
+    },
+    Drift { resource: "a link", by: "ln -sfn /srv /srv/link", shown: "target: " },
+    Drift { resource: "a user", by: "userdel e2e-user", shown: "user: not there" },
+];
+
+/// The names of the resources that were changed.
+fn changed(run: &Finished) -> Vec<String> {
+    let event = |event: Value| {
+        let event = event.pointer("/run/event").cloned()?;
+        (event["event"] == "changed").then(|| event["resource"].as_str().unwrap().to_owned())
+    };
+    run.events().into_iter().filter_map(event).collect()
+}
+
+#[test]
+fn each_is_made_and_its_drift_is_named_and_mended() {
+    let Some(sandbox) = Sandbox::fresh("kinds") else { return };
+    let host = sandbox.host();
+    // git does not ask for its own repository to be there before the recipe has installed git.
+    sandbox.sudo("apt-get update -qq; apt-get install -qq --no-install-recommends git >/dev/null; echo hello > /srv/original");
+    let commit = sandbox.sudo(
+        "git init -q /srv/repository && cd /srv/repository && echo a > a && git add a && \
+         git -c user.name=e -c user.email=e@e.example commit -q -m a && git rev-parse HEAD",
+    );
+    let recipe = document(&RECIPE.replace("COMMIT", commit.trim()));
+    let recipe = recipe.path();
+    let arguments = |command: &'static str| [command, &host, "--recipe", &recipe];
+    toril(&arguments("check")).exits(3).shows("12 of 13 resources have to change");
+    toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(0).shows("nothing left to change");
+    toril(&arguments("check")).exits(0).shows("nothing to change in 13 resources");
+
+    for Drift { resource, by, shown } in DRIFTS {
+        sandbox.sudo(by);
+        let check = toril(&arguments("check")).exits(3);
+        check.shows(&format!("  ~ {resource}\n      {shown}"));
+        let apply = toril(&[&arguments("apply")[..], &["--yes", "--json"]].concat()).exits(0);
+        // A group takes its members along.
+        let mended = changed(&apply);
+        let expected: &[&str] = match resource {
+            "a group" => &["a group", "a user", "a membership"],
+            _ => &[resource],
+        };
+        assert_eq!(mended, expected, "{resource}{apply}");
+        toril(&arguments("check")).exits(0).shows("nothing to change");
+    }
+    // What an assertion says is not mended by anybody: it fails.
+    sandbox.sudo("mv /usr/bin/make /usr/bin/make.away && ln -s /bin/true /usr/bin/make");
+    toril(&arguments("check")).exits(3).shows("  ~ an assertion");
+    toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(1).shows("an assertion");
+    sandbox.sudo("mv /usr/bin/make.away /usr/bin/make");
+    toril(&arguments("check")).exits(0);
+}
