@@ -21,6 +21,10 @@ pub(crate) struct Flavour {
     pub packages: &'static str,
     /// What of a base's directory is the lowest layer of sandboxes.
     pub lowest: &'static str,
+    /// The release that it is made of, where that is another one.
+    pub made_of: Option<Release>,
+    /// A script that is run on the file system while its packages can be had; its argument is the file system.
+    pub hook: Option<&'static str>,
     /// Turns the file system, the second path, into what sandboxes stand on, in the first one.
     pub finish: fn(&Path, &Path) -> Result<(), Error>,
 }
@@ -32,6 +36,8 @@ impl Flavour {
         recipe: "2",
         packages: PACKAGES,
         lowest: "rootfs",
+        made_of: None,
+        hook: None,
         finish: finish_container,
     };
 }
@@ -93,6 +99,7 @@ impl Base {
         sources: Option<&Path>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Base, Error> {
+        let release = flavour.made_of.unwrap_or(release);
         let apt = match sources {
             Some(file) => Apt::of_file(file, release)?,
             None => Apt::of_this_machine(release)?,
@@ -131,7 +138,15 @@ impl Wanted<'_> {
         let Wanted { flavour, release, apt } = self;
         let mut hash = Sha256::new();
         let settings = apt.settings.join("\n");
-        for part in [flavour.recipe, release.codename, flavour.packages, USER, &apt.sources, &settings] {
+        for part in [
+            flavour.recipe,
+            release.codename,
+            flavour.packages,
+            USER,
+            &apt.sources,
+            &settings,
+            flavour.hook.unwrap_or_default(),
+        ] {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
@@ -170,7 +185,8 @@ fn build_in(
     let rootfs = new.join("rootfs");
     files::make_private_dir(&new)?;
     let log = dir.join("build.log");
-    let bootstrap = Bootstrap { release, packages: flavour.packages, work, lock, log: &log };
+    let bootstrap =
+        Bootstrap { release, packages: flavour.packages, hook: flavour.hook, work, lock, log: &log };
     let apt = bootstrap.run(&rootfs, apt, progress)?;
     progress(Progress::BuildingBase { step: format!("{release}: making it a cloud image") });
     check_release(&rootfs, release)?;

@@ -24,6 +24,8 @@ pub(crate) struct Bootstrap<'b> {
     pub release: Release,
     /// Beyond `apt` and the essential ones.
     pub packages: &'static str,
+    /// A script that is run on the file system when the packages are there; its argument is the file system.
+    pub hook: Option<&'static str>,
     /// A directory for this alone.
     pub work: &'b Path,
     /// Kept open for as long as anything of it runs, so that nobody sweeps below it.
@@ -64,6 +66,14 @@ impl Bootstrap<'_> {
         let stdout = log.try_clone().map_err(Error::io("duplicate", log_path))?;
         let failed =
             |how: String| Error::Build { how, tail: files::tail(log_path), log: log_path.to_path_buf() };
+        let script = match self.hook {
+            Some(text) => {
+                let path = work.join("hook.sh");
+                fs::write(&path, text).map_err(Error::io("write", &path))?;
+                Some(format!("--customize-hook=sh '{}' \"$1\"", path.display()))
+            }
+            None => None,
+        };
         let hook = release.is_merged_by_the_installer().then(|| format!("--setup-hook={MERGED_USR}"));
         let mut command = Command::new("setpriv");
         command
@@ -84,6 +94,7 @@ impl Bootstrap<'_> {
                 &format!("--customize-hook={USER}"),
             ])
             .args(hook)
+            .args(script)
             .args(apt.settings.iter().map(|line| format!("--aptopt={}", line.trim_end_matches(';'))))
             .arg(release.codename)
             .arg(rootfs)

@@ -11,7 +11,7 @@ use crate::launch::{self, Launched};
 use crate::options::{Options, Progress};
 use crate::plan::{self, Plan, Running};
 use crate::snapshots::{self, Snapshot};
-use crate::{Dirs, Error, Kind, Machine, Release, files, name, ports, tools, vm};
+use crate::{Dirs, Error, Kind, Machine, Release, files, fixture, name, ports, tools, vm};
 
 /// The sandboxes of this machine.
 #[derive(Debug, Clone)]
@@ -201,12 +201,13 @@ impl Sandboxes {
         let Some(name) = &options.from else {
             let release = options.release.unwrap_or_default();
             let flavour = match options.kind() {
+                Kind::Container if release.is_fixture => &fixture::DEBIAN_10,
                 Kind::Container => &Flavour::CONTAINER,
                 Kind::VirtualMachine => &vm::IMAGE,
             };
             let sources = options.sources.as_deref();
             let base = Base::ensure(&self.dirs.base, flavour, release, sources, progress)?;
-            return Ok((vec![base.lowest(flavour)], release.version.to_owned()));
+            return Ok((vec![base.lowest(flavour)], release.name()));
         };
         let snapshot = Snapshot::find(&self.dirs, name)?;
         let of = format!("snapshot {name}");
@@ -361,7 +362,7 @@ fn of_kind(of: &str, is: Kind, wanted: Kind) -> Result<(), Error> {
 
 fn of_release(of: &str, is: &str, wanted: Option<Release>) -> Result<(), Error> {
     match wanted {
-        Some(wanted) if wanted.version != is => {
+        Some(wanted) if wanted.name() != is => {
             Err(Error::OtherRelease { of: of.to_owned(), is: is.to_owned(), wanted })
         }
         _ => Ok(()),

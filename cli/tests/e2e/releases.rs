@@ -69,6 +69,110 @@ fn the_recipe_is_tried_on_debian_13() {
     is_gone("13", pid);
 }
 
+#[test]
+fn the_recipe_is_tried_on_the_fixture_of_debian_10() {
+    if Sandbox::cannot_be_made() {
+        return;
+    }
+    let test = Toril::new(&["recipe", "test", "--json", "--release", "10", "microvm-host"]).spawn();
+    let pid = test.pid();
+    let test = test.wait();
+    if test.status.code() == Some(5) {
+        return skip(&format!("no fixture of Debian 10 can be made here: {}", trials(&test)[0]["reason"]));
+    }
+    let test = test.exits(0).shows("an imitation made of Debian 11");
+    let [trial] = &trials(&test)[..] else { panic!("not one trial{test}") };
+    assert_eq!(
+        (&trial["release"], &trial["outcome"]),
+        (&"debian 10 (fixture)".into(), &"passed".into()),
+        "{test}"
+    );
+    assert!(trial["broken"].as_u64() >= Some(12), "{test}");
+    assert_eq!((&trial["named"], &trial["mended"]), (&trial["broken"], &trial["broken"]), "{test}");
+    is_gone("10", pid);
+}
+
+/// Lets the keys of the archive have ended, whose signatures are as good as before.
+const EXPIRE: &str = r#"
+export GNUPGHOME=/srv/signing
+key=$(gpg --batch --with-colons --list-keys | sed -n 's/^fpr:*\([0-9A-F]*\):$/\1/p')
+gpg --batch --quiet --faked-system-time 20200101T000000 --quick-set-expire "$key" 2021-01-01
+gpg --batch --quiet --export > /usr/share/keyrings/debian-archive-keyring.gpg
+gpgconf --kill all
+"#;
+
+/// A mirror of one's own: the same packages, signed by another key.
+const SIGN_ANEW: &str = r#"
+export GNUPGHOME=/srv/own
+mkdir -m 700 $GNUPGHOME
+gpg --batch --quiet --passphrase '' --quick-gen-key 'Own Mirror <own@mirror.example>' rsa2048 sign never
+for archive in debian debian-security; do
+    mkdir -p /srv/www/own.example/$archive
+    cd /srv/www/archive.debian.org/$archive
+    cp -a dists /srv/www/own.example/$archive
+    for pool in pool*; do [ ! -d $pool ] || ln -s $PWD/$pool /srv/www/own.example/$archive; done
+    cd /srv/www/own.example/$archive
+    find dists -name InRelease | while read -r file; do
+        gpg --batch --quiet --decrypt $file > Release 2>/dev/null || :
+        rm $file
+        gpg --batch --quiet --clearsign --output $file Release
+    done
+done
+gpg --batch --quiet --export > /srv/own.gpg
+gpgconf --kill all
+"#;
+
+#[test]
+fn debian_10_after_its_keys_have_expired() {
+    let Some(sandbox) = Sandbox::of_release("ten", "10-fixture") else { return };
+    let host = sandbox.host();
+    assert!(toril(&["sandbox", "list"]).exits(0).stdout.contains("debian 10-fixture"));
+    toril(&["check", &host]).exits(3).shows("expires on 2027-02-03, in ");
+    sandbox.sudo(EXPIRE);
+    toril(&["check", &host]).exits(3).shows("expired on 2021-01-01, ");
+    let refused = toril(&["apply", "--yes", &host]).exits(1);
+    refused.shows("a key that signs a source has expired").shows("in-release");
+    sandbox.sudo("! dpkg -s qemu-system-x86 2>/dev/null");
+
+    // The release files that are known are as good as they were.
+    let hashes = sandbox.sudo("find /srv/www -name InRelease | xargs sha256sum | cut -c -64");
+    let pins = format!("in_release={}", hashes.split_whitespace().collect::<Vec<_>>().join(" "));
+    let with_pins = |command: &str| toril(&[command, &host, "--var", &pins]);
+    toril(&["up", "--yes", &host, "--var", &pins]).exits(0).shows("3 passed");
+    with_pins("check").exits(0).shows("nothing to change");
+
+    // An altered one is not, whichever way it was altered.
+    let archive = "/srv/www/archive.debian.org/debian/dists/buster";
+    let spoil = format!(
+        "cp {archive}/InRelease /srv/kept; dpkg --purge --force-depends make >/dev/null; rm -rf /var/lib/apt/lists/*"
+    );
+    sandbox.sudo(&spoil);
+    sandbox.sudo(&format!("sed -i 's/^Label: Debian/Label: Evil/' {archive}/InRelease"));
+    toril(&["apply", "--yes", &host, "--var", &pins]).exits(1).shows("somebody altered it");
+    // Signed well by the expired key, and not pinned.
+    sandbox.sudo(&format!(
+        "export GNUPGHOME=/srv/signing; cd {archive}; gpg --batch --quiet --decrypt /srv/kept > R 2>/dev/null || :; \
+         sed -i 's/^Label: Debian/Label: Evil/' R; rm InRelease; \
+         gpg --batch --quiet --faked-system-time 20200601T000000 --clearsign --output InRelease R; gpgconf --kill all"
+    ));
+    toril(&["apply", "--yes", &host, "--var", &pins]).exits(1).shows("a key that signs a source has expired");
+    sandbox.sudo(&format!("! dpkg -s make 2>/dev/null; cp /srv/kept {archive}/InRelease"));
+    toril(&["apply", "--yes", &host, "--var", &pins]).exits(0).shows("changed build tools");
+
+    // The other way: a mirror of one's own.
+    sandbox.sudo(SIGN_ANEW);
+    sandbox.sudo("dpkg --purge --force-depends make >/dev/null; rm -rf /var/lib/apt/lists/*");
+    let own = [
+        "mirror=http://own.example/debian",
+        "security_mirror=http://own.example/debian-security",
+        "mirror_key=/srv/own.gpg",
+    ];
+    let vars: Vec<&str> = own.iter().flat_map(|var| ["--var", var]).collect();
+    toril(&[&["apply", "--yes", &host], &vars[..]].concat()).exits(0).shows("changed build tools");
+    toril(&[&["check", &host], &vars[..]].concat()).exits(0);
+    sandbox.sudo("test ! -e /etc/apt/toril-pins.d/toril-buster");
+}
+
 fn recipe(supports: &str, resources: &str) -> Document {
     document(&format!("description = \"d\"\nsupports = [{supports}]\n{resources}"))
 }
@@ -100,21 +204,17 @@ fn bad_recipes_are_red_with_the_name_of_who_is_to_blame() {
     }
     let people = toril(&["recipe", "test", &lies.path()]).exits(4);
     let people = people.shows("debian 12: what is not so: the assertion does not hold");
-    people.shows("debian 10: skipped: ").shows("--sources").shows("exit status 4");
+    people.shows("debian 10 (fixture): what is not so: the assertion").shows("exit status 4");
 }
 
+const DIRECTORY: &str = "[[resource]]\nname = \"d\"\ndirectory = { path = \"/srv/d\" }\n";
+
 #[test]
-fn what_cannot_be_tried_anywhere_is_no_success() {
+fn a_recipe_is_not_tried_on_what_it_is_not_for() {
     if Sandbox::cannot_be_made() {
         return;
     }
-    let directory = "[[resource]]\nname = \"d\"\ndirectory = { path = \"/srv/d\" }\n";
-    let old = recipe("\"debian 10\"", directory);
-    toril(&["recipe", "test", &old.path()])
-        .exits(5)
-        .shows("debian 10: skipped: ")
-        .shows("left Debian's mirrors");
-    let new = recipe("\"debian 12\"", directory);
+    let new = recipe("\"debian 12\"", DIRECTORY);
     toril(&["recipe", "test", "--release", "13", &new.path()]).exits(2).shows("it supports debian 12");
 }
 
@@ -154,6 +254,12 @@ fn releases_that_cannot_be_had_are_refused_by_name() {
     let gone = sources("buster", "keyring");
     toril(&["sandbox", "up", &other, "--release", "10", "--sources", &gone.path()])
         .exits(1)
+        .shows("does not have buster");
+    // What cannot be tried anywhere is no success.
+    let old = recipe("\"debian 10\"", DIRECTORY);
+    toril(&["recipe", "test", &old.path(), "--sources", &format!("10={}", gone.path())])
+        .exits(5)
+        .shows("debian 10: skipped: ")
         .shows("does not have buster");
     let unknown = sources("trixie", "bookworm-stable");
     toril(&["sandbox", "up", &other, "--release", "13", "--sources", &unknown.path()])

@@ -169,6 +169,15 @@ fn explain(program: &str, args: &[&str], status: &str, output: &str) -> Resource
             "404  Not Found",
             "a source names a suite that its mirror no longer has; look at /etc/apt/sources.list*",
         ),
+        (
+            "EXPKEYSIG",
+            "a key that signs a source has expired: name the release files that you know by `in-release` of apt-source \
+             (microvm-host: the variable `in_release`), or a mirror that is signed anew",
+        ),
+        (
+            "BADSIG",
+            "a source is not what was signed: somebody altered it, or it broke on the way; nothing of it is used",
+        ),
         ("is not valid yet", "the host's clock is wrong"),
         (
             "Held packages were changed",

@@ -14,8 +14,15 @@ const PACKAGES: &str = "ca-certificates,dbus,init,iproute2,kmod,libpam-systemd,l
     procps,sudo,systemd-sysv,udev";
 
 /// How a base of virtual machines differs from a container's.
-pub(crate) const IMAGE: Flavour =
-    Flavour { prefix: "vm-debian-", recipe: "1", packages: PACKAGES, lowest: "disk.raw", finish: make_image };
+pub(crate) const IMAGE: Flavour = Flavour {
+    prefix: "vm-debian-",
+    recipe: "1",
+    packages: PACKAGES,
+    lowest: "disk.raw",
+    made_of: None,
+    hook: None,
+    finish: make_image,
+};
 
 /// What QEMU shows as this machine's 127.0.0.1, and its name server.
 pub(super) const HOST: &str = "10.0.2.2";

@@ -54,8 +54,11 @@ pub(super) fn test(arguments: &RecipeTest) -> Result<Status, UsageError> {
     let trials = block_on(&view, async |interrupts: Interrupts| {
         let mut trials = Vec::new();
         for release in releases {
-            let label = release.to_string();
             let sources = arguments.sources.iter().find(|(of, _)| *of == release);
+            let label = match sources.is_none() && is_fixture(release) {
+                true => format!("{release} (fixture)"),
+                false => release.to_string(),
+            };
             let attempt = Attempt {
                 bundle: &bundle,
                 release,
@@ -78,6 +81,11 @@ pub(super) fn test(arguments: &RecipeTest) -> Result<Status, UsageError> {
     let status = status(&trials);
     view.finish(&[], status);
     Ok(status)
+}
+
+/// Whether a release is tried on an imitation, where no sources say where it is.
+fn is_fixture(release: Release) -> bool {
+    toril_sandbox::Release::parse(release.version).is_ok_and(|release| release.or_fixture().is_fixture)
 }
 
 /// Those that were asked for, else all that the recipe supports.
@@ -195,6 +203,11 @@ impl Attempt<'_> {
         }
         let wanted = toril_sandbox::Release::parse(self.release.version)
             .map_err(|error| End::Cannot(MakeError::Sandbox(error)))?;
+        let wanted = if self.sources.is_some() { wanted } else { wanted.or_fixture() };
+        if wanted.is_fixture {
+            let text = format!("this is {}", toril_sandbox::FIXTURE_LIMITS);
+            self.view.show(Some(&self.label), &Shown::Note { text: &text });
+        }
         let name = format!("{NAME}{}-{}", self.release.version, std::process::id());
         // Before it is made: a half-made one goes away as well.
         let _gone_at_the_end = Guard { name: name.clone(), view: self.view };
