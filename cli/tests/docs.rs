@@ -116,9 +116,21 @@ fn no_example_of_a_resource_is_left_unchecked() {
     }
 }
 
+/// Texts beside recipes, marked as `hbs NAME`.
+fn write_templates(directory: &Path) {
+    for path in files(&root().join("docs/src"), ".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        for block in text.split("\n```hbs ").skip(1) {
+            let (name, rest) = block.split_once('\n').unwrap();
+            fs::write(directory.join(name), format!("{}\n", rest.split("\n```").next().unwrap())).unwrap();
+        }
+    }
+}
+
 #[test]
 fn the_examples_of_recipes_are_recipes() {
     let dir = tempfile::tempdir().unwrap();
+    write_templates(dir.path());
     for (place, text) in examples("recipe") {
         fs::write(dir.path().join("example.toml"), text).unwrap();
         let output = toril(&["recipe", "check", "example.toml"], dir.path());

@@ -9,8 +9,8 @@ mod resource;
 pub use apt::{Estimate, wait_for_packages};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
 pub use recipe::{
-    Bundle, Described, DescribedHandler, HostInfo, Recipe, RecipeFile, Release, describe_releases,
-    sample_facts,
+    Bundle, Described, DescribedHandler, HostInfo, Recipe, RecipeFile, Release, TemplateFile,
+    describe_releases, sample_facts,
 };
 pub use recipe::{kind_shapes, recipe_schema};
 pub use resource::{Change, KINDS};

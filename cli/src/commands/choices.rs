@@ -148,7 +148,7 @@ pub(super) fn load(
     vars: BTreeMap<String, String>,
 ) -> Result<Bundle, UsageError> {
     let root = RecipeFile { origin: document_name(name, origin), text };
-    Ok(Bundle::load(root, vars, &included)?)
+    Ok(Bundle::load(root, vars, &included, &template)?)
 }
 
 /// A host for checking recipes: no template may depend on more of one than that it has a name and a login.
@@ -163,6 +163,26 @@ fn included(name: &str, from: &str) -> Result<RecipeFile, String> {
     }
     let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(RecipeFile { origin: path.to_string_lossy().into_owned(), text })
+}
+
+/// The largest text that a resource may be rendered from, in bytes.
+const LARGEST_TEMPLATE: u64 = 1 << 20;
+
+/// The text of a template, which is in the directory of the recipe that names it, or below it.
+fn template(name: &str, from: &str) -> Result<RecipeFile, String> {
+    use std::path::Component;
+    let is_below = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    if !is_below || name.is_empty() {
+        return Err("it must be a path in the directory of the recipe, such as `app.conf.hbs`".into());
+    }
+    let path = Path::new(from).parent().unwrap_or(Path::new("")).join(name);
+    let shown = path.display();
+    let size = fs::metadata(&path).map_err(|error| format!("{shown}: {error}"))?.len();
+    if size > LARGEST_TEMPLATE {
+        return Err(format!("{shown} has {size} bytes, and more than {LARGEST_TEMPLATE} are not taken"));
+    }
+    let text = fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"))?;
     Ok(RecipeFile { origin: path.to_string_lossy().into_owned(), text })
 }
 

@@ -1,6 +1,8 @@
 //! Every kind of resource on a real host: made, drifted on purpose, named, mended, and then left alone. Those that only a
 //! real machine has are in `vm`.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::harness::{Finished, Sandbox, document, toril};
@@ -77,11 +79,15 @@ name = "a link"
 symlink = { path = "/srv/link", target = "/srv/place/file" }
 
 [[resource]]
+name = "a template"
+template = { path = "/srv/rendered", source = "SOURCE" }
+
+[[resource]]
 name = "a user"
 user = { name = "e2e-user", system = true, home = "/srv/place", groups = ["e2e"] }
 "#;
 
-const DRIFTS: [Drift; 12] = [
+const DRIFTS: [Drift; 13] = [
     Drift {
         resource: "a source",
         by: "sed -i s/bookworm/sid/ /etc/apt/sources.list.d/e2e.sources",
@@ -113,6 +119,11 @@ const DRIFTS: [Drift; 12] = [
         shown: "member of e2e: no → yes",
     },
     Drift { resource: "a link", by: "ln -sfn /srv /srv/link", shown: "target: " },
+    Drift {
+        resource: "a template",
+        by: "sed -i s/debian/nobody/ /srv/rendered",
+        shown: "content: 1 line → 1 line",
+    },
     Drift { resource: "a user", by: "userdel e2e-user", shown: "user: not there" },
 ];
 
@@ -135,12 +146,15 @@ fn each_is_made_and_its_drift_is_named_and_mended() {
         "git init -q /srv/repository && cd /srv/repository && echo a > a && git add a && \
          git -c user.name=e -c user.email=e@e.example commit -q -m a && git rev-parse HEAD",
     );
-    let recipe = document(&RECIPE.replace("COMMIT", commit.trim()));
+    let template = document("login {{ host.user }} of {{ facts.codename }}\n");
+    let template_path = template.path();
+    let template_name = Path::new(&template_path).file_name().unwrap().to_str().unwrap();
+    let recipe = document(&RECIPE.replace("COMMIT", commit.trim()).replace("SOURCE", template_name));
     let recipe = recipe.path();
     let arguments = |command: &'static str| [command, &host, "--recipe", &recipe];
-    toril(&arguments("check")).exits(3).shows("12 of 13 resources have to change");
+    toril(&arguments("check")).exits(3).shows("13 of 14 resources have to change");
     toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(0).shows("nothing left to change");
-    toril(&arguments("check")).exits(0).shows("nothing to change in 13 resources");
+    toril(&arguments("check")).exits(0).shows("nothing to change in 14 resources");
 
     for Drift { resource, by, shown } in DRIFTS {
         sandbox.sudo(by);

@@ -11,7 +11,7 @@ use super::resources::{Draft, Drafts, HandlerDraft};
 
 /// Puts resources in order and leaves out those that are not for this machine.
 pub(super) fn arrange(drafts: Drafts) -> Result<(Vec<Declared>, Vec<Handler>), Problems> {
-    let Drafts { resources: drafts, handlers } = drafts;
+    let Drafts { resources: drafts, handlers, .. } = drafts;
     let mut problems = Problems::default();
     let mut note =
         |code, source: &Arc<Source>, span: &Range<usize>, message: String, help: Option<String>| {

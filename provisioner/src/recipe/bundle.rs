@@ -12,6 +12,9 @@ use super::head::Head;
 pub struct Bundle {
     /// The recipe itself, then what it includes, each once.
     pub files: Vec<RecipeFile>,
+    /// The texts that `template` resources name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<TemplateFile>,
     /// Variables set by the caller, which win over the recipe's own.
     pub vars: BTreeMap<String, String>,
 }
@@ -25,6 +28,20 @@ pub struct RecipeFile {
     pub text: String,
 }
 
+/// A text that a resource is rendered from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateFile {
+    /// The origin of the file of the recipe that names it.
+    pub of: String,
+    /// What it is called there.
+    pub name: String,
+    /// The text, or why it could not be had.
+    pub file: Result<RecipeFile, String>,
+}
+
+/// How what a recipe names is found: by the name that it gives, and the origin of the file that it stands in.
+pub type Find<'f> = &'f dyn Fn(&str, &str) -> Result<RecipeFile, String>;
+
 /// What the caller knows of a host, for templates: `{{ host.name }}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostInfo {
@@ -37,18 +54,23 @@ pub struct HostInfo {
 impl Bundle {
     /// A recipe that includes nothing.
     pub fn of(origin: impl Into<String>, text: impl Into<String>, vars: BTreeMap<String, String>) -> Bundle {
-        Bundle { files: vec![RecipeFile { origin: origin.into(), text: text.into() }], vars }
+        Bundle {
+            files: vec![RecipeFile { origin: origin.into(), text: text.into() }],
+            templates: Vec::new(),
+            vars,
+        }
     }
 
-    /// A recipe and all that it includes. `find` gets the name that an `includes` gives and the origin of the file
-    /// that it stands in.
+    /// A recipe with all that it includes, and the texts of its templates.
     ///
     /// # Errors
-    /// What is included and cannot be found, each with the place where it is named.
+    /// What is included and cannot be found, each with the place where it is named. A template that cannot be had is
+    /// told of when the recipe is read.
     pub fn load(
         root: RecipeFile,
         vars: BTreeMap<String, String>,
-        find: &dyn Fn(&str, &str) -> Result<RecipeFile, String>,
+        find: Find<'_>,
+        find_template: Find<'_>,
     ) -> Result<Bundle, Problems> {
         let mut files = vec![root];
         let mut problems = Problems::default();
@@ -70,7 +92,16 @@ impl Bundle {
                 }
             }
         }
-        problems.or(Bundle { files, vars })
+        let mut templates: Vec<TemplateFile> = Vec::new();
+        for file in &files {
+            for name in Head::templates(file) {
+                if !templates.iter().any(|known| known.of == file.origin && known.name == name) {
+                    let found = find_template(&name, &file.origin);
+                    templates.push(TemplateFile { of: file.origin.clone(), name, file: found });
+                }
+            }
+        }
+        problems.or(Bundle { files, templates, vars })
     }
 
     /// What messages call the recipe.

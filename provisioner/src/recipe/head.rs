@@ -1,6 +1,7 @@
 use toril_document::{Document, Located, Problems, Table, Value};
 
 use super::{RecipeFile, Release};
+use crate::resource::template;
 
 /// What a recipe says before its resources.
 #[derive(Debug, Default)]
@@ -31,6 +32,20 @@ impl Head {
             Some(())
         });
         includes
+    }
+
+    /// What the resources of a file name as their templates, as far as it can be read.
+    pub(super) fn templates(file: &RecipeFile) -> Vec<String> {
+        let mut names = Vec::new();
+        // Its mistakes are reported when it is read for what it says.
+        let _ = Document::read(&file.origin, &file.text, |table| {
+            let resources = table.tables("resource").into_iter();
+            let sources = resources.filter_map(|mut of| of.table(template::KEY)?.string(template::SOURCE));
+            names.extend(sources.map(|name| name.value));
+            table.take_all();
+            Some(())
+        });
+        names
     }
 }
 

@@ -11,7 +11,7 @@ mod schema;
 mod scope;
 mod when;
 
-pub use bundle::{Bundle, HostInfo, RecipeFile};
+pub use bundle::{Bundle, HostInfo, RecipeFile, TemplateFile};
 pub use described::{Described, DescribedHandler};
 pub use read::Recipe;
 pub(crate) use read::{Declared, Handler};

@@ -76,11 +76,12 @@ impl Recipe {
             let read = Document::read(&file.origin, &file.text, |table| {
                 // Read above; taken again, so that what is left is unknown.
                 drop(head::read(table));
-                drafts.read(table, &scope, facts);
+                drafts.read(table, &scope, &bundle.templates, facts);
                 Some(())
             });
             problems.add(read.err().unwrap_or_default());
         }
+        problems.add(std::mem::take(&mut drafts.problems));
         let arranged = arrange(drafts);
         if let Err(more) = &arranged {
             problems.add(more.clone());
@@ -139,6 +140,40 @@ mod tests {
     fn problems(body: &str) -> Vec<String> {
         let error = Recipe::check(&bundle(&format!("{HEAD}{body}")), &host()).unwrap_err();
         error.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn templates_travel_with_the_recipe_and_their_mistakes_have_their_places() {
+        let load = |text: &'static str| {
+            let recipe = format!(
+                "{HEAD}[vars]\nteam = \"us\"\n[[resource]]\nname = \"t\"\n\
+                 template = {{ path = \"/etc/t\", source = \"t.hbs\", mode = \"0600\" }}\n"
+            );
+            let root = RecipeFile { origin: "d/r.toml".into(), text: recipe };
+            let none = |_: &str, _: &str| Err("not there".to_owned());
+            let find = move |name: &str, from: &str| {
+                assert_eq!((name, from), ("t.hbs", "d/r.toml"));
+                match text {
+                    "" => Err("not there".to_owned()),
+                    text => Ok(RecipeFile { origin: "d/t.hbs".into(), text: text.into() }),
+                }
+            };
+            Bundle::load(root, Default::default(), &none, &find).unwrap()
+        };
+        let shown = |text| Recipe::check(&load(text), &host()).map(|recipe| recipe.describe()[0].to_string());
+        let good = shown("<{{ vars.team }}> & {{#if (eq vars.team \"us\")}}yes{{else}}no{{/if}}\n").unwrap();
+        assert!(good.contains("file = {") && good.contains("<us> & yes"), "{good}");
+        let problems =
+            |text| -> Vec<String> { shown(text).unwrap_err().0.iter().map(ToString::to_string).collect() };
+        let two = problems("one\n  {{ vars.taem }}\n{{#if (same vars.team \"x\")}}{{/if}}\n");
+        assert_eq!(two.len(), 2, "{two:?}");
+        assert!(two[0].starts_with("d/t.hbs:2:6: unknown variable `vars.taem`"), "{two:?}");
+        assert!(two[1].starts_with("d/t.hbs:3:") && two[1].contains("unknown helper `same`"), "{two:?}");
+        let syntax = problems("one\n{{#if vars.team}}\n");
+        assert!(syntax.len() == 1 && syntax[0].contains("d/t.hbs:"), "{syntax:?}");
+        let missing = problems("");
+        assert!(missing[0].contains("cannot read the template `t.hbs`: not there [R041]"), "{missing:?}");
+        assert_eq!(problems("{{ vars.te\u{e9} }}").len(), 1);
     }
 
     #[test]
@@ -250,11 +285,12 @@ mod tests {
             "base" => Ok(file("base", &base)),
             _ => Err("there is none".to_owned()),
         };
-        let bundle = Bundle::load(file("root", &root), Default::default(), &find).unwrap();
+        let bundle = Bundle::load(file("root", &root), Default::default(), &find, &find).unwrap();
         let recipe = Recipe::check(&bundle, &host()).unwrap();
         assert_eq!(recipe.names().collect::<Vec<_>>(), ["low", "top"]);
         assert_eq!(format!("{:?}", recipe.resources[0].resource.provides()), "[Group(\"root\")]");
-        let wrong = Bundle::load(file("root", &root.replace("base", "bsae")), Default::default(), &find);
+        let wrong =
+            Bundle::load(file("root", &root.replace("base", "bsae")), Default::default(), &find, &find);
         assert!(wrong.unwrap_err().to_string().starts_with("root:3:13: cannot include `bsae`"));
     }
 

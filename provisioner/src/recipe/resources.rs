@@ -1,18 +1,22 @@
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use toril_document::{Located, Source, Table, Value};
+use toril_document::{Located, Problem, Problems, Source, Table, Value};
 use toril_machine::Facts;
 
+use super::bundle::TemplateFile;
 use super::read::Handler;
 use super::scope::Scope;
 use super::when;
-use crate::resource::{self, KindEntry, Resource};
+use crate::resource::{self, KindEntry, Resource, template};
 
 /// The resources and handlers of a recipe's files, before they are put in order.
 #[derive(Debug, Default)]
 pub(super) struct Drafts {
     pub(super) resources: Vec<Draft>,
     pub(super) handlers: Vec<HandlerDraft>,
+    /// Mistakes in templates, which are files of their own.
+    pub(super) problems: Problems,
 }
 
 /// A resource as it stands in its file.
@@ -41,16 +45,84 @@ pub(super) struct HandlerDraft {
 
 impl Drafts {
     /// Takes the resources and handlers of a file.
-    pub(super) fn read(&mut self, table: &mut Table<'_>, scope: &Scope, facts: &Facts) {
+    pub(super) fn read(
+        &mut self,
+        table: &mut Table<'_>,
+        scope: &Scope,
+        templates: &[TemplateFile],
+        facts: &Facts,
+    ) {
+        let problems = RefCell::new(Problems::default());
         let render = |table: &Table<'_>, value: &mut Located<Value>| {
             for (span, message, help) in scope.render(value) {
                 table.note("R003", span, message, help);
             }
+            for source in template_sources(value) {
+                fill(source, table, scope, templates, &mut problems.borrow_mut());
+            }
         };
         let resources = table.tables_rendered("resource", render);
         let handlers = table.tables_rendered("handler", render);
+        self.problems.add(problems.into_inner());
         self.resources.extend(resources.into_iter().filter_map(|resource| read_resource(resource, facts)));
         self.handlers.extend(handlers.into_iter().filter_map(read_handler));
+    }
+}
+
+/// The names of the texts that resources are rendered from.
+fn template_sources(list: &mut Located<Value>) -> impl Iterator<Item = &mut Located<Value>> {
+    let items = match &mut list.value {
+        Value::Array(items) => items.iter_mut(),
+        _ => [].iter_mut(),
+    };
+    items.filter_map(|resource| entry(entry(resource, template::KEY)?, template::SOURCE))
+}
+
+fn entry<'v>(table: &'v mut Located<Value>, key: &str) -> Option<&'v mut Located<Value>> {
+    let Value::Table(entries) = &mut table.value else { return None };
+    entries.iter_mut().find(|(name, _)| name.value == key).map(|(_, value)| value)
+}
+
+/// Puts the rendered text in the place of its name.
+fn fill(
+    source: &mut Located<Value>,
+    table: &Table<'_>,
+    scope: &Scope,
+    templates: &[TemplateFile],
+    problems: &mut Problems,
+) {
+    let Value::String(name) = &mut source.value else { return };
+    let of = &table.source().name;
+    let Some(template) = templates.iter().find(|template| template.of == *of && template.name == *name)
+    else {
+        let message = format!("the recipe does not carry a template `{name}`");
+        table.note(
+            "R041",
+            source.span.clone(),
+            message,
+            Some("its name is written out, and is no template".into()),
+        );
+        return;
+    };
+    match &template.file {
+        Err(reason) => {
+            let message = format!("cannot read the template `{name}`: {reason}");
+            table.note("R041", source.span.clone(), message, None);
+        }
+        Ok(file) => match scope.file(&file.text) {
+            Ok(text) => *name = text,
+            Err(mistakes) => {
+                let place = Source { name: file.origin.clone(), text: file.text.clone() };
+                let place = Arc::new(place);
+                problems.0.extend(mistakes.into_iter().map(|(span, message, help)| Problem {
+                    code: "R003",
+                    message,
+                    source: Arc::clone(&place),
+                    span,
+                    help,
+                }));
+            }
+        },
     }
 }
 
@@ -71,7 +143,7 @@ fn read_resource(mut table: Table<'_>, facts: &Facts) -> Option<Draft> {
         return None;
     }
     let place = table.span();
-    let body = |kind: &KindEntry| Some((kind.key, table.peek(kind.key)?.clone()));
+    let body = |kind: &KindEntry| Some(described(kind.key, table.peek(kind.key)?.clone()));
     let kinds: Vec<_> = resource::KINDS.iter().filter(|kind| table.has(kind.key)).collect();
     let body = kinds.first().and_then(|kind| body(kind));
     let resource = match kinds[..] {
@@ -96,6 +168,19 @@ fn read_resource(mut table: Table<'_>, facts: &Facts) -> Option<Draft> {
     };
     table.finish();
     Some(Draft { source, name: name?, needs, on_change, enabled, required, body, resource })
+}
+
+/// A kind's key and what stands there, as a recipe that needs no other file would have it.
+fn described(kind: &'static str, body: Value) -> (&'static str, Value) {
+    match (kind, body) {
+        (template::KEY, Value::Table(mut entries)) => {
+            for (key, _) in entries.iter_mut().filter(|(key, _)| key.value == template::SOURCE) {
+                key.value = "content".into();
+            }
+            ("file", Value::Table(entries))
+        }
+        (_, body) => (kind, body),
+    }
 }
 
 fn read_handler(mut table: Table<'_>) -> Option<HandlerDraft> {

@@ -12,7 +12,7 @@ pub fn recipe_schema() -> Json {
     let facts = sample_facts(Release::ALL[0]);
     let shape = Document::shape(|table| {
         drop(head::read(table));
-        Drafts::default().read(table, &Scope::new(&facts, &host), &facts);
+        Drafts::default().read(table, &Scope::new(&facts, &host), &[], &facts);
     });
     let mut schema = shape.json_schema();
     let resource = &mut schema["properties"]["resource"]["items"];

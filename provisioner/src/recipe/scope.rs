@@ -2,13 +2,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use handlebars::template::{HelperTemplate, Parameter, Template, TemplateElement};
+use handlebars::template::{Parameter, Template, TemplateElement};
 use handlebars::{Handlebars, no_escape};
 use serde_json::{Value as Json, json};
 use toril_document::{Located, Problem, Problems, Source, Value, nearest};
 use toril_machine::Facts;
 
 use super::HostInfo;
+
+/// What conditions may be made of, as in `{{#if (eq vars.a "b")}}`.
+const TESTS: [&str; 5] = ["and", "eq", "ne", "not", "or"];
 
 /// A place, what is wrong there, and what to do about it.
 pub(super) type Mistake = (Range<usize>, String, Option<String>);
@@ -108,46 +111,77 @@ impl Scope {
     }
 
     fn text(&self, text: &str) -> Result<String, (String, Option<String>)> {
-        let template =
-            Template::compile(text).map_err(|error| (format!("bad template: {}", error.reason()), None))?;
-        self.check(&template)?;
-        self.engine
-            .render_template(text, &self.values)
-            .map_err(|error| (format!("template cannot be rendered: {}", error.reason()), None))
+        // Of a string in a recipe, the whole is underlined: its first mistake is enough.
+        self.file(text).map_err(|mistakes| {
+            mistakes.into_iter().next().map_or_else(Default::default, |(_, message, help)| (message, help))
+        })
+    }
+
+    /// Renders the text of a file, or says what is wrong with it and where.
+    pub(super) fn file(&self, text: &str) -> Result<String, Vec<Mistake>> {
+        let template = Template::compile(text).map_err(|error| {
+            let start = error.pos().map_or(0, |(line, column)| offset(text, line, column));
+            let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+            vec![(start..end, format!("bad template: {}", error.reason()), None)]
+        })?;
+        let mut mistakes = Vec::new();
+        self.check(&template, text, &mut mistakes);
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        self.engine.render_template(text, &self.values).map_err(|error| {
+            let start =
+                error.line_no.zip(error.column_no).map_or(0, |(line, column)| offset(text, line, column));
+            vec![(start..text.len(), format!("template cannot be rendered: {}", error.reason()), None)]
+        })
     }
 
     /// Every path of a template must be declared, in branches not taken too: a mistake shows when the recipe is
     /// read, not on the one host where the branch is taken.
-    fn check(&self, template: &Template) -> Result<(), (String, Option<String>)> {
-        for element in &template.elements {
+    fn check(&self, template: &Template, text: &str, mistakes: &mut Vec<Mistake>) {
+        let places = template.mapping.iter().map(|place| offset(text, place.0, place.1));
+        for (element, start) in template.elements.iter().zip(places.chain(std::iter::repeat(0))) {
+            let mut note = |word: &str, message: String, help: Option<String>| {
+                let found = text[start..].find(word).filter(|_| !word.is_empty());
+                let from = start + found.unwrap_or_default();
+                mistakes.push((from..from + found.map_or(0, |_| word.len()), message, help));
+            };
             match element {
                 TemplateElement::RawString(_) | TemplateElement::Comment(_) => {}
                 TemplateElement::Expression(helper) | TemplateElement::HtmlExpression(helper) => {
                     if helper.params.is_empty() {
-                        self.check_parameter(&helper.name)?;
+                        self.check_parameter(&helper.name, &mut note);
                     } else {
-                        return Err(unknown_helper(helper));
+                        unknown_helper(&helper.name, &mut note);
                     }
                 }
                 TemplateElement::HelperBlock(helper) => {
                     if !matches!(helper.name.as_name(), Some("if" | "unless")) {
-                        return Err(unknown_helper(helper));
+                        unknown_helper(&helper.name, &mut note);
+                        continue;
                     }
-                    helper.params.iter().try_for_each(|parameter| self.check_parameter(parameter))?;
+                    helper.params.iter().for_each(|parameter| self.check_parameter(parameter, &mut note));
                     for part in [&helper.template, &helper.inverse].into_iter().flatten() {
-                        self.check(part)?;
+                        self.check(part, text, mistakes);
                     }
                 }
                 _ => {
-                    return Err(("partials and decorators are not part of the recipe language".into(), None));
+                    note("", "partials and decorators are not part of the recipe language".into(), None);
                 }
             }
         }
-        Ok(())
     }
 
-    fn check_parameter(&self, parameter: &Parameter) -> Result<(), (String, Option<String>)> {
-        let Some(path) = parameter.as_name() else { return Ok(()) };
+    fn check_parameter(&self, parameter: &Parameter, note: &mut dyn FnMut(&str, String, Option<String>)) {
+        if let Parameter::Subexpression(inner) = parameter {
+            let name = inner.name();
+            if !TESTS.contains(&name) {
+                note(name, format!("unknown helper `{name}`"), Some(helpers_help()));
+            }
+            inner.params().into_iter().flatten().for_each(|parameter| self.check_parameter(parameter, note));
+            return;
+        }
+        let Some(path) = parameter.as_name() else { return };
         let mut value = &self.values;
         let mut walked = String::new();
         for part in path.split('.') {
@@ -157,14 +191,21 @@ impl Scope {
                     let known =
                         value.as_object().into_iter().flat_map(|object| object.keys().map(String::as_str));
                     let help = nearest(part, known).map(|word| format!("did you mean `{walked}{word}`?"));
-                    return Err((format!("unknown variable `{path}`"), help));
+                    note(path, format!("unknown variable `{path}`"), help);
+                    return;
                 }
             }
             walked.push_str(part);
             walked.push('.');
         }
-        Ok(())
     }
+}
+
+/// The place of a line and a column, both from 1, in bytes.
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let characters = text[start..].char_indices().map(|(place, _)| place);
+    start + characters.chain([text.len() - start]).nth(column.saturating_sub(1)).unwrap_or_default()
 }
 
 /// Where a variable that the caller set stands.
@@ -173,7 +214,11 @@ fn command_line(name: &str, value: &str) -> (Arc<Source>, Range<usize>) {
     (Arc::new(source), 0..name.len() + 1 + value.len())
 }
 
-fn unknown_helper(helper: &HelperTemplate) -> (String, Option<String>) {
-    let name = helper.name.as_name().unwrap_or("?");
-    (format!("unknown helper `{name}`"), Some("known helpers: if, unless".into()))
+fn unknown_helper(name: &Parameter, note: &mut dyn FnMut(&str, String, Option<String>)) {
+    let name = name.as_name().unwrap_or("?");
+    note(name, format!("unknown helper `{name}`"), Some(helpers_help()));
+}
+
+fn helpers_help() -> String {
+    format!("known helpers: if, unless; in their conditions {}", TESTS.join(", "))
 }

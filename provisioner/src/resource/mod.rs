@@ -22,6 +22,7 @@ mod symlink;
 mod sysctl;
 mod systemd_unit;
 mod systemd_unit_files;
+pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 mod udev_rule;
@@ -56,6 +57,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { key: "symlink", read: symlink::read },
     KindEntry { key: "sysctl", read: sysctl::read },
     KindEntry { key: "systemd-unit", read: systemd_unit::read },
+    KindEntry { key: template::KEY, read: template::read },
     KindEntry { key: "udev-rule", read: udev_rule::read },
     KindEntry { key: "user", read: user::read },
 ];
