@@ -98,10 +98,9 @@ fn serve(
             }
             Err(reason) => refused(reason),
         },
-        Request::Start { order, kernel } => {
+        Request::Start { token, order, kernel } => {
             let kernel = kernel.map(|size| receive_kernel(size, client)).transpose()?;
-            let begun = RunDirectory::create().and_then(|run| begin(run, &order, kernel.as_deref()));
-            match begun {
+            match begun(&token, &order, kernel.as_deref()) {
                 Ok(run) => followed(&run, 0, client, writer)?,
                 Err(error) => refused(cannot_begin(&error)),
             }
@@ -155,7 +154,35 @@ fn receive_kernel(size: u64, client: &Client) -> Result<Vec<u8>, FrontError> {
     Ok(kernel)
 }
 
-fn begin(run: RunDirectory, order: &Order, kernel: Option<&[u8]>) -> io::Result<RunDirectory> {
+/// The run that this token stands for. Where another front was asked the same before, it is the run that that one has
+/// begun; where that one died before it came to it, it is begun here.
+fn begun(token: &str, order: &Order, kernel: Option<&[u8]>) -> io::Result<RunDirectory> {
+    let until = Instant::now() + 2 * BEGINNING;
+    loop {
+        let run = RunDirectory::of_token(token)?;
+        let beginning = match run.try_beginning() {
+            // The other front has failed, and has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => other?,
+        };
+        // Looked at while nobody else can begin it.
+        if run.journal().exists() {
+            return Ok(run);
+        }
+        if let Some(beginning) = beginning {
+            begin(&run, &beginning, order, kernel)?;
+            return Ok(run);
+        }
+        if Instant::now() > until {
+            return Err(io::Error::other(
+                "an earlier connection has begun it, and its worker does not come up",
+            ));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn begin(run: &RunDirectory, beginning: &File, order: &Order, kernel: Option<&[u8]>) -> io::Result<()> {
     let write = || {
         if let Some(kernel) = kernel {
             fs::write(run.kernel(), kernel)?;
@@ -170,21 +197,18 @@ fn begin(run: RunDirectory, order: &Order, kernel: Option<&[u8]>) -> io::Result<
             fs::set_permissions(run.kernel(), fs::Permissions::from_mode(mode))?;
         }
         fs::write(run.order(), serde_json::to_vec(order).map_err(io::Error::other)?)?;
-        prepare(&run)?;
-        start(&run)
+        prepare(run)?;
+        start(run, beginning)
     };
-    match write() {
-        Ok(()) => Ok(run),
-        Err(error) => {
-            // It is no run that anybody could attach to.
-            let _ = fs::remove_dir_all(run.path());
-            Err(error)
-        }
-    }
+    write().inspect_err(|_| {
+        // It is no run that anybody could attach to.
+        let _ = fs::remove_dir_all(run.path());
+    })
 }
 
-/// Starts the worker in a session of its own: it outlives this process and the connection.
-fn start(run: &RunDirectory) -> io::Result<()> {
+/// Starts the worker in a session of its own: it outlives this process and the connection. Its standard input is the
+/// lock on the run's beginning, so that this stays taken should this process die before the worker is there.
+fn start(run: &RunDirectory, beginning: &File) -> io::Result<()> {
     // Not the file's name, which an update or a clean-up may have taken away.
     let program = format!("/proc/{}/exe", std::process::id());
     let mut worker = Command::new("setsid")
@@ -193,7 +217,7 @@ fn start(run: &RunDirectory) -> io::Result<()> {
         .arg(run.path())
         .env("PATH", STANDARD_PATH)
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(beginning.try_clone()?)
         .stdout(Stdio::null())
         .stderr(File::create(run.stderr())?)
         .spawn()?;

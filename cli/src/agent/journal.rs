@@ -18,7 +18,8 @@ pub(super) const BEGINNING: Duration = Duration::from_secs(10);
 
 /// Makes the journal of a run that is to begin, and room for it on the disk.
 pub(super) fn prepare(run: &RunDirectory) -> io::Result<()> {
-    let file = OpenOptions::new().create_new(true).append(true).open(run.prepared_journal())?;
+    // A front that died may have made it already.
+    let file = OpenOptions::new().create(true).append(true).open(run.prepared_journal())?;
     keep_room(&file, ROOM)
 }
 

@@ -13,8 +13,9 @@ pub(crate) enum Request {
     Facts,
     /// What it lacks of a recipe. Reads only, needs no lock.
     Plan { bundle: Bundle, host: HostInfo },
-    /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow.
-    Start { order: Order, kernel: Option<u64> },
+    /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow. The token (16 hexadecimal digits)
+    /// is the client's name for the run: a second request with the same one follows the run that the first has begun.
+    Start { token: String, order: Order, kernel: Option<u64> },
     /// Follow a run that was begun earlier (the newest, if none is named), from this entry on.
     Attach { run: Option<String>, from: u64 },
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.

@@ -20,18 +20,32 @@ pub(crate) struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes a directory for a new run, and removes those of old ones.
-    pub(crate) fn create() -> io::Result<RunDirectory> {
+    /// The directory of the run that a client has chosen this token for; made, and those of old runs removed, if there
+    /// is none yet. The token is part of its name.
+    pub(crate) fn of_token(token: &str) -> io::Result<RunDirectory> {
+        if !is_token(token) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{token:?} is no token of a run"),
+            ));
+        }
         DirBuilder::new().recursive(true).mode(0o755).create("/var/lib/toril")?;
         DirBuilder::new().recursive(true).mode(0o755).create(KERNELS)?;
         DirBuilder::new().recursive(true).mode(0o700).create(JOURNALS)?;
+        // The client may have asked another front the same, and lost it.
+        let alone = File::open(JOURNALS)?;
+        alone.lock()?;
+        let names = names()?;
+        if let Some(name) = names.iter().find(|name| name.split_once('-').is_some_and(|(_, of)| of == token))
+        {
+            return Ok(RunDirectory { path: Path::new(JOURNALS).join(name) });
+        }
         prune()?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        // Sorts by age, even if the clock was set back; one process does not begin two runs in one microsecond.
-        let newest = names()?.pop().and_then(|name| name.split('-').next()?.parse::<u128>().ok());
+        // Sorts by age, even if the clock was set back.
+        let newest = names.last().and_then(|name| name.split('-').next()?.parse::<u128>().ok());
         let number = newest.map_or(time, |newest| time.max(newest + 1));
-        let name = format!("{number:020}-{}", std::process::id());
-        let path = Path::new(JOURNALS).join(name);
+        let path = Path::new(JOURNALS).join(format!("{number:020}-{token}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(RunDirectory { path })
     }
@@ -102,9 +116,29 @@ impl RunDirectory {
         }
     }
 
+    /// Taken by the front that begins the run, and handed on to the worker until there is a journal: while it is held,
+    /// nobody else may begin it. `None`: somebody else holds it.
+    pub(crate) fn try_beginning(&self) -> io::Result<Option<File>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.beginning_file())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn beginning_file(&self) -> PathBuf {
+        self.path.join("beginning")
+    }
+
     fn alive_file(&self) -> PathBuf {
         self.path.join("alive")
     }
+}
+
+/// Whether it is 16 hexadecimal digits. It comes from outside and becomes part of a path.
+fn is_token(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn names() -> io::Result<Vec<String>> {
@@ -135,4 +169,38 @@ fn prune() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_no_path() {
+        assert!(is_token("0123456789abcdef"));
+        for text in [
+            "",
+            "0123456789abcde",
+            "0123456789abcdef0",
+            "0123456789ABCDEF",
+            "../../../../../et",
+            "0123-56789abcdef",
+        ] {
+            assert!(!is_token(text), "{text}");
+            assert!(RunDirectory::of_token(text).is_err());
+        }
+    }
+
+    #[test]
+    fn one_at_a_time_begins_a_run_and_a_copy_of_the_lock_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDirectory::at(dir.path().to_owned());
+        let lock = run.try_beginning().unwrap().unwrap();
+        assert!(run.try_beginning().unwrap().is_none());
+        let handed_on = lock.try_clone().unwrap();
+        drop(lock);
+        assert!(run.try_beginning().unwrap().is_none());
+        drop(handed_on);
+        assert!(run.try_beginning().unwrap().is_some());
+    }
 }

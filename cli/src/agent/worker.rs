@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,6 +86,8 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
     }
     let order: Order = serde_json::from_slice(&fs::read(run.order())?)?;
     let mut worker = Worker { journal: JournalWriter::begin(&run)?, broken: None, stop };
+    // It was the lock on the run's beginning, and would be handed on to all that is started here.
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     worker.write(RunEvent::Began { pid: std::process::id() });
     let mut ended = Ended::default();
     match worker.lock(&order) {

@@ -19,6 +19,14 @@ pub(crate) enum ClientError {
     /// The connection broke in a run, and the run could not be found again.
     #[error("the connection was lost in the middle of run {run} and could not be had again: {last}")]
     Lost { host: String, run: String, last: String },
+    /// The connection broke before the agent had named the run.
+    #[error(
+        "the connection was lost before the host said whether the run has begun, and could not be had again: {last}"
+    )]
+    LostBefore { host: String, last: String },
+    /// An attempt to connect failed, and nobody tried again.
+    #[error("there is no connection to the host")]
+    NotConnected,
 }
 
 /// An error as the user is told of it.
@@ -53,7 +61,10 @@ impl ClientError {
         match self {
             ClientError::Connect(error) => Some(error.remedy()),
             ClientError::Start(error) => error.remedy().map(str::to_owned),
-            ClientError::Channel(_) | ClientError::Unexpected => Some(
+            ClientError::LostBefore { host, .. } => Some(format!(
+                "`toril attach {host}` shows the host's newest run: if it is not this one, try again"
+            )),
+            ClientError::Channel(_) | ClientError::Unexpected | ClientError::NotConnected => Some(
                 "try again; a run that was begun goes on by itself, and `toril attach HOST` shows it".into(),
             ),
             ClientError::Lost { host, run, .. } => {
@@ -62,6 +73,11 @@ impl ClientError {
             // The agent's own words say it.
             ClientError::Refused(_) => None,
         }
+    }
+
+    /// Whether the agent or the connection to it is gone, which says nothing about the run.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(self, ClientError::Channel(ChannelError::Cut { .. } | ChannelError::Send(_)))
     }
 
     /// What to exit with.

@@ -1,19 +1,17 @@
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use serde::Serialize;
+use tokio::time::timeout;
 use toril_inventory::Host;
 use toril_machine::Facts;
 use toril_provisioner::{Bundle, HostInfo, Plan};
-use toril_transport::{
-    AgentImage, Channel, ChannelError, Connection, ConnectionInfo, Delivery, Incoming, Sudo,
-};
+use toril_transport::{AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, Sudo};
 
 use super::ClientError;
-use crate::agent::{Ended, Order, Report, Request, RunEvent};
-use crate::interrupt::Interrupts;
+use crate::agent::{Report, Request};
 
-/// How long a lost connection is tried to be had again.
-const RECONNECT: Duration = Duration::from_secs(30);
+/// How long the end of a connection that is of no use any more may take.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// How hosts are reached.
 #[derive(Debug, Clone)]
@@ -25,162 +23,99 @@ pub(crate) struct Way {
 
 /// A host whose agent answers.
 pub(crate) struct Client {
-    host: Host,
-    way: Way,
-    connection: Connection,
+    pub(super) host: Host,
+    pub(super) way: Way,
+    /// None between a connection that was lost and the next.
+    link: Option<Link>,
+}
+
+struct Link {
     channel: Channel,
+    connection: Connection,
 }
 
 impl Client {
     /// Connects to a host and starts its agent.
     pub(crate) async fn connect(host: &Host, way: &Way) -> Result<Client, ClientError> {
-        let connection = toril_transport::connect(host, &way.options).await?;
-        let channel = connection.start_agent(&way.image, &way.sudo).await?;
-        Ok(Client { host: host.clone(), way: way.clone(), connection, channel })
+        let mut client = Client { host: host.clone(), way: way.clone(), link: None };
+        client.connect_again(&way.options).await?;
+        Ok(client)
     }
 
-    /// How the host was reached.
-    pub(crate) fn connection(&self) -> ConnectionInfo {
-        self.connection.facts()
+    /// Gives the connection up, if there is one, and makes another one. Not the other way round: a host may allow one
+    /// only.
+    pub(super) async fn connect_again(
+        &mut self,
+        options: &toril_transport::Options,
+    ) -> Result<(), ClientError> {
+        self.disconnect().await;
+        let connection = toril_transport::connect(&self.host, options).await?;
+        let channel = connection.start_agent(&self.way.image, &self.way.sudo).await?;
+        self.link = Some(Link { channel, connection });
+        Ok(())
     }
 
-    /// Whether the agent had to be put there.
-    pub(crate) fn delivery(&self) -> &Delivery {
-        self.channel.delivery()
+    /// Gives the connection up. What was begun on the host goes on there.
+    pub(super) async fn disconnect(&mut self) {
+        if let Some(Link { channel, connection }) = self.link.take() {
+            drop(channel);
+            // One that hangs is left to itself.
+            let _ = timeout(LEAVE, connection.close()).await;
+        }
+    }
+
+    /// How the host was reached, and whether the agent had to be put there.
+    pub(crate) fn connection(&self) -> Option<(ConnectionInfo, &Delivery)> {
+        self.link.as_ref().map(|link| (link.connection.facts(), link.channel.delivery()))
     }
 
     pub(crate) async fn facts(&mut self) -> Result<Facts, ClientError> {
-        self.channel.send(&Request::Facts).await?;
+        self.send(&Request::Facts).await?;
         let Report::Facts(facts) = self.report().await? else { return Err(ClientError::Unexpected) };
         self.done().await?;
         Ok(*facts)
     }
 
     pub(crate) async fn plan(&mut self, bundle: Bundle, host: HostInfo) -> Result<Plan, ClientError> {
-        self.channel.send(&Request::Plan { bundle, host }).await?;
+        self.send(&Request::Plan { bundle, host }).await?;
         let Report::Plan(plan) = self.report().await? else { return Err(ClientError::Unexpected) };
         self.done().await?;
         Ok(plan)
     }
 
-    /// Does an order on the host, telling of everything that happens. A connection that is lost on the way is made
-    /// again, and what happened in between is told then; an interrupt asks the run to end at the next safe point.
-    pub(crate) async fn run(
-        &mut self,
-        order: Order,
-        kernel: Option<&[u8]>,
-        interrupts: &Interrupts,
-        tell: &mut dyn FnMut(RunEvent),
-    ) -> Result<Ended, ClientError> {
-        let size = kernel.map(|bytes| bytes.len() as u64);
-        self.channel.send(&Request::Start { order, kernel: size }).await?;
-        if let Some(bytes) = kernel {
-            self.channel.send_blob(bytes).await?;
-        }
-        self.follow(interrupts, tell).await
-    }
-
-    /// Follows a run that was begun earlier; the newest where none is named.
-    pub(crate) async fn attach(
-        &mut self,
-        run: Option<String>,
-        interrupts: &Interrupts,
-        tell: &mut dyn FnMut(RunEvent),
-    ) -> Result<Ended, ClientError> {
-        self.channel.send(&Request::Attach { run, from: 0 }).await?;
-        self.follow(interrupts, tell).await
-    }
-
-    async fn follow(
-        &mut self,
-        interrupts: &Interrupts,
-        tell: &mut dyn FnMut(RunEvent),
-    ) -> Result<Ended, ClientError> {
-        let Report::Following { run } = self.report().await? else { return Err(ClientError::Unexpected) };
-        let mut seen = 0;
-        let mut ended = None;
-        let mut stopping = false;
-        loop {
-            let report = tokio::select! {
-                report = self.report() => report,
-                () = interrupts.first(), if !stopping => {
-                    stopping = true;
-                    self.stop(&run).await;
-                    continue;
-                }
-            };
-            match report {
-                Ok(Report::Entry(entry)) => {
-                    seen = entry.number + 1;
-                    if let RunEvent::Ended { ended: end } = &entry.event {
-                        ended = Some(end.clone());
-                    }
-                    tell(entry.event);
-                }
-                Ok(Report::Done) => return ended.ok_or(ClientError::Unexpected),
-                Ok(_) => return Err(ClientError::Unexpected),
-                Err(ClientError::Channel(error @ ChannelError::Cut { .. })) => {
-                    self.reconnect(&run, seen, &error).await?;
-                    if stopping {
-                        // The first may have been lost with the connection.
-                        self.stop(&run).await;
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Asks a run to end. Where it cannot be asked, receiving says why.
-    async fn stop(&mut self, run: &str) {
-        let _ = self.channel.send(&Request::Stop { run: run.to_owned() }).await;
-    }
-
-    /// Makes a lost connection again and goes on following where it broke.
-    async fn reconnect(&mut self, run: &str, from: u64, lost: &ChannelError) -> Result<(), ClientError> {
-        let until = Instant::now() + RECONNECT;
-        let mut last = super::chain(lost);
-        while Instant::now() < until {
-            match self.resume(run, from).await {
-                Ok(()) => return Ok(()),
-                Err(error @ (ClientError::Refused(_) | ClientError::Unexpected)) => return Err(error),
-                Err(error) => last = super::chain(&error),
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
-        Err(ClientError::Lost { host: self.host.name.clone(), run: run.to_owned(), last })
-    }
-
-    async fn resume(&mut self, run: &str, from: u64) -> Result<(), ClientError> {
-        let Client { connection, channel, .. } = Client::connect(&self.host, &self.way).await?;
-        self.channel = channel;
-        self.connection = connection;
-        self.channel.send(&Request::Attach { run: Some(run.to_owned()), from }).await?;
-        match self.report().await? {
-            Report::Following { .. } => Ok(()),
-            _ => Err(ClientError::Unexpected),
-        }
-    }
-
     /// Ends the agent and the connection in an orderly way.
     pub(crate) async fn close(self) -> Result<(), ClientError> {
-        self.channel.close().await?;
-        self.connection.close().await;
+        if let Some(Link { channel, connection }) = self.link {
+            channel.close().await?;
+            connection.close().await;
+        }
         Ok(())
     }
 
-    async fn report(&mut self) -> Result<Report, ClientError> {
-        match self.channel.receive().await? {
+    pub(super) async fn send<T: Serialize>(&mut self, message: &T) -> Result<(), ClientError> {
+        Ok(self.channel()?.send(message).await?)
+    }
+
+    pub(super) async fn send_blob(&mut self, blob: &[u8]) -> Result<(), ClientError> {
+        Ok(self.channel()?.send_blob(blob).await?)
+    }
+
+    pub(super) async fn report(&mut self) -> Result<Report, ClientError> {
+        match self.channel()?.receive().await? {
             Some(Incoming::Message(Report::Refused { reason })) => Err(ClientError::Refused(reason)),
             Some(Incoming::Message(report)) => Ok(report),
             Some(Incoming::Blob(_)) | None => Err(ClientError::Unexpected),
         }
     }
 
-    async fn done(&mut self) -> Result<(), ClientError> {
+    pub(super) async fn done(&mut self) -> Result<(), ClientError> {
         match self.report().await? {
             Report::Done => Ok(()),
             _ => Err(ClientError::Unexpected),
         }
+    }
+
+    fn channel(&mut self) -> Result<&mut Channel, ClientError> {
+        self.link.as_mut().map(|link| &mut link.channel).ok_or(ClientError::NotConnected)
     }
 }

@@ -9,7 +9,7 @@ use crate::arguments::Attach;
 use crate::client::Trouble;
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
-use crate::view::{HostOutcome, Shown, View};
+use crate::view::{HostOutcome, View};
 
 pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
@@ -25,7 +25,7 @@ pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
             client = reach::connect(&host, &way, &view) => client?,
             () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
         };
-        let mut tell = |run| view.show(Some(&name), &Shown::Run { run: &run });
+        let mut tell = |told| reach::show(&view, &name, &told);
         let run = arguments.run.clone();
         let ended = client.attach(run, &interrupts, &mut tell).await?;
         client.close().await?;

@@ -11,7 +11,7 @@ use crate::arguments::Run;
 use crate::client::Trouble;
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
-use crate::view::{HostOutcome, Shown, View};
+use crate::view::{HostOutcome, View};
 
 pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
     let path = arguments.kernel.to_string_lossy().into_owned();
@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
             live: true,
         });
         let order = Order { who: reach::who(), wait: chooser.wait(&arguments.running), jobs: vec![job] };
-        let mut tell = |run| view.show(Some(&name), &Shown::Run { run: &run });
+        let mut tell = |told| reach::show(&view, &name, &told);
         let ended = client.run(order, Some(&kernel), &interrupts, &mut tell).await?;
         client.close().await?;
         Ok::<_, Trouble>(ended)

@@ -8,7 +8,7 @@ use toril_transport::{AgentImage, Delivery, Password, Sudo};
 
 use super::{UsageError, sandbox};
 use crate::arguments;
-use crate::client::{Client, ClientError, Way};
+use crate::client::{Client, ClientError, Told, Way};
 use crate::view::{Shown, View};
 
 /// How the arguments say that hosts are to be reached; asks for the password where they say so.
@@ -50,19 +50,29 @@ pub(super) async fn connect(host: &Host, way: &Way, view: &View) -> Result<Clien
         view.show(Some(&host.name), &Shown::Step { text: "connecting" });
     }
     let client = Client::connect(host, way).await?;
-    let connection = client.connection();
-    let uploaded = match client.delivery() {
-        Delivery::Uploaded { bytes, .. } => Some(*bytes),
-        _ => None,
-    };
-    let shown = Shown::Connected {
-        transport: connection.transport,
-        key_exchange: connection.key_exchange.as_deref(),
-        host_key: connection.host_key.as_deref(),
-        uploaded,
-    };
-    view.show(Some(&host.name), &shown);
+    if let Some((connection, delivery)) = client.connection() {
+        let uploaded = match delivery {
+            Delivery::Uploaded { bytes, .. } => Some(*bytes),
+            _ => None,
+        };
+        let shown = Shown::Connected {
+            transport: connection.transport,
+            key_exchange: connection.key_exchange.as_deref(),
+            host_key: connection.host_key.as_deref(),
+            uploaded,
+        };
+        view.show(Some(&host.name), &shown);
+    }
     Ok(client)
+}
+
+/// Shows what is told of a run on a host.
+pub(super) fn show(view: &View, host: &str, told: &Told) {
+    let shown = match told {
+        Told::Run(run) => Shown::Run { run },
+        Told::Lost(reason) => Shown::Lost { reason },
+    };
+    view.show(Some(host), &shown);
 }
 
 /// What a recipe's templates may know of a host.

@@ -267,7 +267,7 @@ async fn act(mut visit: Visit, wait: Duration, view: View, interrupts: Interrupt
         let mut lost = false;
         if !jobs.is_empty() {
             let order = Order { who: reach::who(), wait, jobs };
-            let mut tell = |run| view.show(Some(&host.name), &Shown::Run { run: &run });
+            let mut tell = |told| reach::show(&view, &host.name, &told);
             match client.run(order, None, &interrupts, &mut tell).await {
                 Ok(ended) => conclude(&mut visit.outcome, ended),
                 Err(error) => {

@@ -62,6 +62,10 @@ impl Human {
                 plan::lines(plan, self.verbose).iter().for_each(|line| self.print(line));
             }
             Shown::Run { run } => self.run(host, run),
+            Shown::Lost { reason } => {
+                let reason = reason.lines().next().unwrap_or_default();
+                self.line(host, &format!("the connection was lost and is made again ({reason})"));
+            }
             Shown::RecipeTest { trials, .. } => self.trials(trials),
             Shown::Problem { doing, error, remedy } => {
                 self.clear(host);

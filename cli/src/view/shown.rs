@@ -29,6 +29,8 @@ pub(crate) enum Shown<'e> {
     Plan { plan: &'e Plan },
     /// Something happened in a run on the host.
     Run { run: &'e RunEvent },
+    /// The connection was lost in a run, and is being made again.
+    Lost { reason: &'e str },
     /// How a recipe's trials came out.
     RecipeTest { recipe: &'e str, trials: &'e [Trial] },
     /// Something could not be done.

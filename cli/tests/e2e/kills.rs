@@ -81,15 +81,24 @@ impl Scene {
     /// A process whose command line is such, and that is no child of another one: between its fork and its exec, a
     /// child has the command line of its parent.
     fn topmost(&self, is: impl Fn(&str) -> bool) -> Option<u32> {
+        self.all_topmost(is).first().copied()
+    }
+
+    fn all_topmost(&self, is: impl Fn(&str) -> bool) -> Vec<u32> {
         let all = self.sandbox.process_ids();
         let such: Vec<u32> = all.iter().filter(|(_, line)| is(line)).map(|(pid, _)| *pid).collect();
-        such.iter().copied().find(|pid| parent(*pid).is_none_or(|parent| !such.contains(&parent)))
+        let on_top = |pid: &u32| parent(*pid).is_none_or(|parent| !such.contains(&parent));
+        such.iter().copied().filter(on_top).collect()
     }
 
     /// The agent's front: what the bootstrap has become.
     fn front(&self) -> u32 {
-        let is_front = |line: &str| line.starts_with("/var/lib/toril/agents/") && line.ends_with(" agent");
-        soon("the agent's front", || self.topmost(is_front))
+        soon("the agent's front", || self.fronts().first().copied())
+    }
+
+    /// All of them: one whose connection is lost may not have noticed yet.
+    fn fronts(&self) -> Vec<u32> {
+        self.all_topmost(|line| line.starts_with("/var/lib/toril/agents/") && line.ends_with(" agent"))
     }
 
     /// Ends the connection of a front from the host's side, where it is a process of the login user's.
@@ -241,6 +250,49 @@ fn kills_of_the_connection_in_apply_are_got_over() {
     scene.let_go();
     scene.told_everything(&client.wait().exits(0));
     scene.has_converged();
+}
+
+/// The worker does not come up before it is let go, so the client has not heard of a run when it loses its connection.
+#[test]
+fn kills_before_the_run_is_known_begin_it_once() {
+    const WAIT: &str =
+        "#!/bin/sh\nuntil [ -e /tmp/go ]; do sleep 0.05; done\nexec /usr/bin/setsid.real \"$@\"\n";
+    let Some(sandbox) = Sandbox::fresh("begin") else { return };
+    let scene = Scene::of(sandbox);
+    scene.sandbox.sudo(&format!(
+        "mv /usr/bin/setsid /usr/bin/setsid.real; printf \"%s\" \"$(cat <<\"END\"\n{WAIT}END\n)\" > /usr/bin/setsid; chmod 755 /usr/bin/setsid"
+    ));
+    let suite = Path::new(&scene.recipe).with_file_name("once.toml");
+    let text = "description = \"d\"\nrun-as = \"debian\"\n[[test]]\nname = \"once\"\n\
+        command = [\"sh\", \"-c\", \"echo ran >> /tmp/ran\"]\n";
+    fs::write(&suite, text).unwrap();
+    let begin = || {
+        let client =
+            scene.call(&["test", &scene.host(), "--json", "--suite", suite.to_str().unwrap()]).spawn();
+        (client, scene.process(" agent-worker "), scene.front())
+    };
+    let lose: [&dyn Fn(u32); 3] = [
+        // The worker's program is gone with the front: the next front begins the run.
+        &|front| kill(front),
+        // The front is still there, and its worker comes up: the next front follows it.
+        &|_| kill(scene.master().unwrap()),
+        &|front| scene.cut_off(front),
+    ];
+    for (number, lose) in lose.into_iter().enumerate() {
+        let (mut client, waiting, front) = begin();
+        lose(front);
+        client.wait_for("\"event\":\"lost\"");
+        soon("another front", || (scene.fronts().iter().any(|other| *other != front)).then_some(()));
+        assert!(command_line(waiting).contains(" agent-worker "), "the first worker is not there any more");
+        scene.let_go();
+        scene.told_everything(&client.wait().exits(0));
+        scene.sandbox.is_clean();
+        let once = format!("{}\n", number + 1);
+        assert_eq!(scene.sandbox.sudo("grep -c ran /tmp/ran"), once, "runs of the test");
+        assert_eq!(scene.sandbox.sudo("ls /var/lib/toril/journals | wc -l"), once, "journals");
+        scene.sandbox.sudo("rm /tmp/go");
+    }
+    scene.left_nothing();
 }
 
 #[test]

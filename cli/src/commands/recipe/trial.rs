@@ -15,7 +15,7 @@ use super::drift::{self, Drift};
 use super::look;
 use crate::agent::{Job, Order, RunEvent};
 use crate::arguments::{RecipeTest, Way};
-use crate::client::{Client, Trouble, chain};
+use crate::client::{Client, Told, Trouble, chain};
 use crate::commands::hosts::block_on;
 use crate::commands::sandbox::{self, MakeError};
 use crate::commands::{UsageError, problem, reach};
@@ -295,19 +295,19 @@ impl Attempt<'_> {
         let (mut faults, mut again) = (Vec::new(), Vec::new());
         let mut changed = BTreeSet::new();
         let mut failures = Vec::new();
-        let mut tell = |run: RunEvent| {
-            match &run {
-                RunEvent::Provision { event: Event::Failed { resource, error } } => {
+        let mut tell = |told: Told| {
+            match &told {
+                Told::Run(RunEvent::Provision { event: Event::Failed { resource, error } }) => {
                     let fault = Fault { resource: resource.clone(), what: error.clone() };
                     if changed.contains(resource) { again.push(fault) } else { faults.push(fault) }
                 }
-                RunEvent::Provision { event: Event::Changed { resource, .. } } => {
+                Told::Run(RunEvent::Provision { event: Event::Changed { resource, .. } }) => {
                     changed.insert(resource.clone());
                 }
-                RunEvent::Failed { error } => failures.push(error.clone()),
+                Told::Run(RunEvent::Failed { error }) => failures.push(error.clone()),
                 _ => {}
             }
-            self.view.show(Some(&self.label), &Shown::Run { run: &run });
+            reach::show(self.view, &self.label, &told);
         };
         let ended = client.run(order, None, self.interrupts, &mut tell).await;
         let ended = ended.map_err(|error| End::Trouble("apply", Trouble::from(&error)))?;

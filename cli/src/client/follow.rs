@@ -1,0 +1,156 @@
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Client, ClientError};
+use crate::agent::{Ended, Order, Report, Request, RunEvent};
+use crate::interrupt::Interrupts;
+
+/// How long a lost connection is tried to be had again.
+const RECONNECT: Duration = Duration::from_secs(30);
+
+/// What is told to who follows a run.
+pub(crate) enum Told {
+    /// Something happened in the run.
+    Run(RunEvent),
+    /// The connection was lost, and is being made again; why.
+    Lost(String),
+}
+
+/// What makes the agent send a run's entries, on the first connection and on every later one.
+enum Opening<'k> {
+    Start { token: String, order: Order, kernel: Option<&'k [u8]> },
+    Attach { run: Option<String>, from: u64 },
+}
+
+impl Client {
+    /// Does an order on the host, telling of everything that happens. A connection that is lost on the way is made
+    /// again, and what happened in between is told then; an interrupt asks the run to end at the next safe point.
+    pub(crate) async fn run(
+        &mut self,
+        order: Order,
+        kernel: Option<&[u8]>,
+        interrupts: &Interrupts,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Ended, ClientError> {
+        self.follow(Opening::Start { token: token(), order, kernel }, interrupts, tell).await
+    }
+
+    /// Follows a run that was begun earlier; the newest where none is named.
+    pub(crate) async fn attach(
+        &mut self,
+        run: Option<String>,
+        interrupts: &Interrupts,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Ended, ClientError> {
+        self.follow(Opening::Attach { run, from: 0 }, interrupts, tell).await
+    }
+
+    async fn follow(
+        &mut self,
+        opening: Opening<'_>,
+        interrupts: &Interrupts,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Ended, ClientError> {
+        let run = match self.open(&opening).await {
+            Err(lost) if lost.is_loss() => self.open_again(&opening, &lost, tell).await?,
+            other => other?,
+        };
+        let mut seen = 0;
+        let mut ended = None;
+        let mut stopping = false;
+        loop {
+            let report = tokio::select! {
+                report = self.report() => report,
+                () = interrupts.first(), if !stopping => {
+                    stopping = true;
+                    self.stop(&run).await;
+                    continue;
+                }
+            };
+            match report {
+                Ok(Report::Entry(entry)) => {
+                    seen = entry.number + 1;
+                    if let RunEvent::Ended { ended: end } = &entry.event {
+                        ended = Some(end.clone());
+                    }
+                    tell(Told::Run(entry.event));
+                }
+                Ok(Report::Done) => return ended.ok_or(ClientError::Unexpected),
+                Ok(_) => return Err(ClientError::Unexpected),
+                Err(lost) if lost.is_loss() => {
+                    let opening = Opening::Attach { run: Some(run.clone()), from: seen };
+                    self.open_again(&opening, &lost, tell).await?;
+                    if stopping {
+                        // The first may have been lost with the connection.
+                        self.stop(&run).await;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Asks a run to end. Where it cannot be asked, receiving says why.
+    async fn stop(&mut self, run: &str) {
+        let _ = self.send(&Request::Stop { run: run.to_owned() }).await;
+    }
+
+    /// Begins to follow a run, and returns its name.
+    async fn open(&mut self, opening: &Opening<'_>) -> Result<String, ClientError> {
+        match opening {
+            Opening::Start { token, order, kernel } => {
+                let (token, order) = (token.clone(), order.clone());
+                let size = kernel.map(|bytes| bytes.len() as u64);
+                self.send(&Request::Start { token, order, kernel: size }).await?;
+                if let Some(bytes) = kernel {
+                    self.send_blob(bytes).await?;
+                }
+            }
+            Opening::Attach { run, from } => {
+                self.send(&Request::Attach { run: run.clone(), from: *from }).await?;
+            }
+        }
+        match self.report().await? {
+            Report::Following { run } => Ok(run),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Makes a lost connection again and asks there for the same: a run that was begun is not begun twice.
+    async fn open_again(
+        &mut self,
+        opening: &Opening<'_>,
+        lost: &ClientError,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<String, ClientError> {
+        let until = Instant::now() + RECONNECT;
+        let mut last = super::chain(lost);
+        tell(Told::Lost(last.clone()));
+        let options = self.way.options.clone();
+        while Instant::now() < until {
+            let opened = match self.connect_again(&options).await {
+                Ok(()) => self.open(opening).await,
+                Err(error) => Err(error),
+            };
+            match opened {
+                Ok(run) => return Ok(run),
+                Err(error @ (ClientError::Refused(_) | ClientError::Unexpected)) => return Err(error),
+                Err(error) => last = super::chain(&error),
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        let host = self.host.name.clone();
+        Err(match opening {
+            Opening::Attach { run: Some(run), .. } => ClientError::Lost { host, run: run.clone(), last },
+            _ => ClientError::LostBefore { host, last },
+        })
+    }
+}
+
+/// A client's own name for a run, which no other run has: 16 hexadecimal digits.
+fn token() -> String {
+    // The only randomness of the standard library: the keys of this hash.
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
