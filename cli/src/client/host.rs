@@ -30,8 +30,8 @@ pub(crate) struct Client {
 }
 
 struct Link {
-    channel: Channel,
     connection: Connection,
+    channel: Channel,
 }
 
 impl Client {
@@ -51,13 +51,13 @@ impl Client {
         self.disconnect().await;
         let connection = toril_transport::connect(&self.host, options).await?;
         let channel = connection.start_agent(&self.way.image, &self.way.sudo).await?;
-        self.link = Some(Link { channel, connection });
+        self.link = Some(Link { connection, channel });
         Ok(())
     }
 
     /// Gives the connection up. What was begun on the host goes on there.
     pub(super) async fn disconnect(&mut self) {
-        if let Some(Link { channel, connection }) = self.link.take() {
+        if let Some(Link { connection, channel }) = self.link.take() {
             drop(channel);
             // One that hangs is left to itself.
             let _ = timeout(LEAVE, connection.close()).await;
@@ -85,7 +85,7 @@ impl Client {
 
     /// Ends the agent and the connection in an orderly way.
     pub(crate) async fn close(self) -> Result<(), ClientError> {
-        if let Some(Link { channel, connection }) = self.link {
+        if let Some(Link { connection, channel }) = self.link {
             channel.close().await?;
             connection.close().await;
         }
