@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toril_inventory::{Inventory, Target};
 use toril_provisioner::{Bundle, HostInfo, Recipe, RecipeFile};
-use toril_runner::{Accelerator, Suite};
+use toril_runner::{Accelerator, BuiltInSuite, Suite};
 
 use super::UsageError;
 use crate::arguments::{Accel, AcceleratorArgument, RecipeChoice, Running, SuiteChoice, Way};
@@ -47,8 +47,9 @@ impl Chooser {
     /// A suite that is free of mistakes.
     pub(super) fn suite(&self, arguments: &SuiteChoice) -> Result<ChosenSuite, UsageError> {
         let Setting { value: name, origin: chosen } = given(arguments.suite.as_ref(), &self.settings.suite);
-        let built_in = (name == "smoke").then_some(toril_runner::SMOKE);
-        let (origin, text) = find("suite", &name, built_in, &["smoke"])?;
+        let built_in = BuiltInSuite::find(&name).map(|suite| suite.text);
+        let known: Vec<&str> = BuiltInSuite::ALL.iter().map(|suite| suite.name).collect();
+        let (origin, text) = find("suite", &name, built_in, &known)?;
         let vars = variables(&self.settings.set, &arguments.set);
         let document = document_name(&name, &origin);
         let suite = Suite::parse(&document, &text, &vars)?;

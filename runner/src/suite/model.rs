@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use crate::{Accelerator, CaseFormat, Pattern};
 
-/// The text of the built-in suite `smoke`.
-pub const SMOKE: &str = include_str!("../../suites/smoke.toml");
-
 /// Lines that are a panic, unless the suite says otherwise.
 pub(super) const PANIC: &str = r"^panic: |Kernel panic|panicked at ";
 
