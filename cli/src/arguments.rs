@@ -186,6 +186,9 @@ pub(crate) struct Check {
     pub(crate) hosts: Hosts,
     #[command(flatten)]
     pub(crate) recipe: RecipeChoice,
+    /// Let what is wrong beyond the recipe count as drift, and read every file of its packages.
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, Clone, Args)]

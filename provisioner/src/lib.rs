@@ -2,11 +2,13 @@
 //! other. Works on the machine it runs on and knows nothing of how it came there.
 
 mod apt;
+mod audit;
 mod engine;
 mod recipe;
 mod resource;
 
 pub use apt::{Estimate, wait_for_packages};
+pub use audit::{Depth, Finding, audit};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
 pub use recipe::{
     Bundle, Described, DescribedHandler, HostInfo, Recipe, RecipeFile, Release, TemplateFile,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use toril_machine::{Facts, Machine, Probe, STANDARD_PATH};
-use toril_provisioner::{Bundle, HostInfo, Plan, Recipe};
+use toril_provisioner::{Bundle, Depth, Finding, HostInfo, Plan, Recipe};
 use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
 use super::journal::{BEGINNING, FollowError, follow, prepare};
@@ -91,9 +91,9 @@ fn serve(
             }
             Err(error) => refused(error),
         },
-        Request::Plan { bundle, host } => match plan(&bundle, &host) {
-            Ok(plan) => {
-                writer.send(&Report::Plan(plan))?;
+        Request::Plan { bundle, host, audit } => match plan(&bundle, &host, audit) {
+            Ok((plan, findings)) => {
+                writer.send(&Report::Plan { plan, findings })?;
                 Report::Done
             }
             Err(reason) => refused(reason),
@@ -137,9 +137,12 @@ pub(super) fn read_recipe(bundle: &Bundle, host: &HostInfo) -> Result<(Recipe, F
     Ok((recipe, facts))
 }
 
-fn plan(bundle: &Bundle, host: &HostInfo) -> Result<Plan, String> {
+fn plan(bundle: &Bundle, host: &HostInfo, audit: Option<Depth>) -> Result<(Plan, Vec<Finding>), String> {
     let (recipe, facts) = read_recipe(bundle, host)?;
-    toril_provisioner::plan(&recipe, &Machine::this(), &facts).map_err(|error| error.to_string())
+    let machine = Machine::this();
+    let plan = toril_provisioner::plan(&recipe, &machine, &facts).map_err(|error| error.to_string())?;
+    let findings = audit.map(|depth| toril_provisioner::audit(&recipe, &machine, &facts, depth));
+    Ok((plan, findings.unwrap_or_default()))
 }
 
 fn receive_kernel(size: u64, client: &Client) -> Result<Vec<u8>, FrontError> {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, LockHolder};
-use toril_provisioner::{Bundle, Counts, HostInfo, Plan};
+use toril_provisioner::{Bundle, Counts, Depth, Finding, HostInfo, Plan};
 use toril_runner::Event as TestEvent;
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
@@ -11,8 +11,8 @@ use toril_runner::Event as TestEvent;
 pub(crate) enum Request {
     /// What the machine is.
     Facts,
-    /// What it lacks of a recipe. Reads only, needs no lock.
-    Plan { bundle: Bundle, host: HostInfo },
+    /// What it lacks of a recipe and, where that is asked too, what is wrong with it beyond. Reads only, needs no lock.
+    Plan { bundle: Bundle, host: HostInfo, audit: Option<Depth> },
     /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow. The token (16 hexadecimal digits)
     /// is the client's name for the run: a second request with the same one follows the run that the first has begun.
     Start { token: String, order: Order, kernel: Option<u64> },
@@ -42,7 +42,10 @@ pub(crate) enum Job {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     Facts(Box<Facts>),
-    Plan(Plan),
+    Plan {
+        plan: Plan,
+        findings: Vec<Finding>,
+    },
     /// A run is being followed; its name.
     Following {
         run: String,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use toril_inventory::Host;
 use toril_machine::Facts;
-use toril_provisioner::{Bundle, HostInfo, Plan};
+use toril_provisioner::{Bundle, Depth, Finding, HostInfo, Plan};
 use toril_transport::{AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, Sudo};
 
 use super::ClientError;
@@ -76,11 +76,19 @@ impl Client {
         Ok(*facts)
     }
 
-    pub(crate) async fn plan(&mut self, bundle: Bundle, host: HostInfo) -> Result<Plan, ClientError> {
-        self.send(&Request::Plan { bundle, host }).await?;
-        let Report::Plan(plan) = self.report().await? else { return Err(ClientError::Unexpected) };
+    /// What the host lacks of a recipe and, where that is asked too, what is wrong with it beyond.
+    pub(crate) async fn plan(
+        &mut self,
+        bundle: Bundle,
+        host: HostInfo,
+        audit: Option<Depth>,
+    ) -> Result<(Plan, Vec<Finding>), ClientError> {
+        self.send(&Request::Plan { bundle, host, audit }).await?;
+        let Report::Plan { plan, findings } = self.report().await? else {
+            return Err(ClientError::Unexpected);
+        };
         self.done().await?;
-        Ok(plan)
+        Ok((plan, findings))
     }
 
     /// Ends the agent and the connection in an orderly way.

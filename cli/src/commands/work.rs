@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use toril_inventory::{Host, Target};
-use toril_provisioner::Bundle;
+use toril_provisioner::{Bundle, Depth};
 use toril_runner::{Accelerator, AcceleratorPolicy};
 
 use super::choices::{Chooser, ChosenSuite, both};
@@ -27,6 +27,8 @@ struct Task {
     recipe: Option<(Choice, Bundle)>,
     /// Whether the recipe is carried out, or only compared.
     change: bool,
+    /// Whether what is wrong beyond the recipe counts as drift, and is looked for more closely.
+    strict: bool,
     /// Whether hosts are changed without asking.
     yes: bool,
     suite: Option<ChosenSuite>,
@@ -62,7 +64,8 @@ pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> 
 pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let recipe = chooser.recipe(&arguments.recipe)?;
-    work(&chooser, &arguments.hosts, Task { recipe: Some(recipe), ..Task::default() })
+    let task = Task { recipe: Some(recipe), strict: arguments.strict, ..Task::default() };
+    work(&chooser, &arguments.hosts, task)
 }
 
 /// `toril test`.
@@ -222,8 +225,18 @@ async fn inspect(
     }
     if let Some((_, bundle)) = &task.recipe {
         view.show(Some(&host.name), &Shown::Step { text: "comparing with the recipe" });
-        let plan = client.plan(bundle.clone(), reach::info(host)).await.map_err(|error| ("plan", error))?;
+        // Where hosts are changed, what a recipe does not say is not asked for.
+        let depth = if task.strict { Depth::All } else { Depth::Touched };
+        let planned = client.plan(bundle.clone(), reach::info(host), (!task.change).then_some(depth)).await;
+        let (plan, findings) = planned.map_err(|error| ("plan", error))?;
         view.show(Some(&host.name), &Shown::Plan { plan: &plan });
+        if !findings.is_empty() {
+            view.show(Some(&host.name), &Shown::Findings { findings: &findings, drift: task.strict });
+        }
+        visit.outcome.findings = findings.len();
+        if task.strict && !findings.is_empty() {
+            visit.outcome.statuses.push(Status::Drift);
+        }
         let counts = plan.counts();
         visit.outcome.recipe = Some(counts);
         if counts.failed > 0 && (!task.change || !plan.may_change()) {

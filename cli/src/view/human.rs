@@ -61,6 +61,10 @@ impl Human {
                 self.line(host, &plan::headline(plan));
                 plan::lines(plan, self.verbose).iter().for_each(|line| self.print(line));
             }
+            Shown::Findings { findings, drift } => {
+                self.line(host, &plan::findings_headline(findings.len(), *drift));
+                findings.iter().flat_map(plan::finding).for_each(|line| self.print(&line));
+            }
             Shown::Run { run } => self.run(host, run),
             Shown::Lost { reason } => {
                 let reason = reason.lines().next().unwrap_or_default();

@@ -13,6 +13,9 @@ pub(crate) struct HostOutcome {
     /// How the recipe's resources stand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) recipe: Option<Counts>,
+    /// How much was found to be wrong beyond the recipe.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) findings: usize,
     /// How the tests came out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tests: Option<Summary>,
@@ -33,6 +36,7 @@ impl HostOutcome {
     /// The recipe's column, such as `5 changed, 12 unchanged`.
     pub(super) fn recipe_words(&self) -> String {
         let Some(counts) = &self.recipe else { return "–".into() };
+        let found = if self.findings == 1 { "finding" } else { "findings" };
         words(&[
             (counts.failed, "failed"),
             (counts.skipped, "skipped"),
@@ -41,6 +45,7 @@ impl HostOutcome {
             (counts.satisfied, "unchanged"),
             (counts.impossible, "not possible here"),
             (counts.undecidable, "not decidable yet"),
+            (self.findings, found),
         ])
     }
 
@@ -63,6 +68,11 @@ impl HostOutcome {
             Status::Usage => "wrong usage",
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn words(counts: &[(usize, &str)]) -> String {

@@ -1,7 +1,7 @@
 //! A plan, or a change, as lines for people.
 
 use console::style;
-use toril_provisioner::{Change, ItemState, Plan};
+use toril_provisioner::{Change, Finding, ItemState, Plan};
 
 /// The plan's first line: how much is to change.
 pub(super) fn headline(plan: &Plan) -> String {
@@ -91,6 +91,20 @@ pub(super) fn change(change: &Change) -> Vec<String> {
         };
         lines.push(format!("        {line}"));
     }
+    lines
+}
+
+/// How much is wrong beyond the recipe.
+pub(super) fn findings_headline(number: usize, drift: bool) -> String {
+    let counts = if drift { "drift by --strict" } else { "no drift without --strict" };
+    format!("{} beyond the recipe ({counts})", count(number, "finding"))
+}
+
+/// One of them, and what to do about it.
+pub(super) fn finding(finding: &Finding) -> Vec<String> {
+    let mut lines =
+        vec![format!("  {} {}: {}", style("!").yellow(), style(&finding.about).bold(), finding.what)];
+    lines.extend(finding.remedy.iter().map(|remedy| format!("      try: {remedy}")));
     lines
 }
 

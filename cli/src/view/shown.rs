@@ -1,6 +1,6 @@
 use serde::Serialize;
 use toril_machine::Facts;
-use toril_provisioner::Plan;
+use toril_provisioner::{Finding, Plan};
 
 use super::Trial;
 use crate::agent::RunEvent;
@@ -27,6 +27,8 @@ pub(crate) enum Shown<'e> {
     Facts { facts: &'e Facts },
     /// What the host lacks.
     Plan { plan: &'e Plan },
+    /// What is wrong with the host beyond its recipe, and whether that is drift.
+    Findings { findings: &'e [Finding], drift: bool },
     /// Something happened in a run on the host.
     Run { run: &'e RunEvent },
     /// The connection was lost in a run, and is being made again.

@@ -77,3 +77,49 @@ fn a_login_that_is_older_than_the_group_sees_the_group() {
     let up = toril(&["up", "--suite", &suite.path(), &host]).exits(0);
     up.shows("changed test user").shows("1 passed").hides("changed socat");
 }
+
+/// What a recipe cannot say, and its undoing.
+const DAMAGE: &str = "
+cp --archive /usr/bin/qemu-system-x86_64 /root/qemu
+printf x >> /usr/bin/qemu-system-x86_64
+mv /usr/bin/make /root/make
+chmod u+s /usr/bin/git
+apt-mark hold socat >/dev/null
+printf '#!/bin/sh\n' > /usr/local/bin/qemu-system-i386
+chmod 0755 /usr/local/bin/qemu-system-i386
+";
+const UNDO: &str = "
+mv /root/qemu /usr/bin/qemu-system-x86_64
+mv /root/make /usr/bin/make
+chmod u-s /usr/bin/git
+apt-mark unhold socat >/dev/null
+rm /usr/local/bin/qemu-system-i386
+";
+
+#[test]
+fn what_no_recipe_says_is_found_and_is_drift_where_that_is_wanted() {
+    let Some(sandbox) = Sandbox::provisioned("findings") else { return };
+    let host = sandbox.host();
+    toril(&["check", "--strict", &host]).exits(0).hides("beyond the recipe");
+
+    sandbox.sudo(DAMAGE);
+    let check = toril(&["check", &host]).exits(0).shows("5 findings beyond the recipe (no drift without");
+    check
+        .shows("nothing to change in 16 resources")
+        .shows("qemu-system-x86: /usr/bin/qemu-system-x86_64 is not the package's: its MD5 sum is another")
+        .shows("make: /usr/bin/make is missing, though the package is installed")
+        .shows("try: apt-get install --reinstall make")
+        .shows("git: /usr/bin/git has become setuid (mode 4755)")
+        .shows("socat: it is held at 1.7.4")
+        .shows("/usr/local/bin/qemu-system-i386 stands on the path before its /usr/bin/qemu-system-i386");
+    toril(&["check", "--strict", &host])
+        .exits(3)
+        .shows("drift by --strict")
+        .shows("unchanged, 1 not possible");
+    let strict = toril(&["check", "--strict", "--json", &host]).exits(3);
+    let finished = strict.events().pop().unwrap();
+    assert_eq!(finished["hosts"][0]["findings"], 5, "{strict}");
+
+    sandbox.sudo(UNDO);
+    toril(&["check", "--strict", &host]).exits(0).hides("beyond the recipe");
+}

@@ -120,6 +120,11 @@ impl AptPackages {
         Some((now, wanted))
     }
 
+    /// Whether the recipe says if they are to be held.
+    pub(crate) fn says_hold(&self) -> bool {
+        self.hold.is_some()
+    }
+
     fn judge_pin(&self, context: Context<'_>) -> Result<Judged, ResourceError> {
         match &self.release {
             Some((_, pin)) => Resource::judge(pin, context),

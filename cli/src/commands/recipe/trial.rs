@@ -282,8 +282,8 @@ impl Attempt<'_> {
         tokio::select! {
             biased;
             () = self.interrupts.first() => Err(End::Stopped),
-            plan = client.plan(self.bundle.clone(), reach::info(host)) => {
-                plan.map_err(|error| End::Trouble("plan", Trouble::from(&error)))
+            plan = client.plan(self.bundle.clone(), reach::info(host), None) => {
+                plan.map(|(plan, _)| plan).map_err(|error| End::Trouble("plan", Trouble::from(&error)))
             }
         }
     }
