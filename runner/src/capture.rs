@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// How many bytes of a stream's beginning, and of its end, are kept.
@@ -63,14 +64,21 @@ impl Lines {
     /// Hands over what is left, at the stream's end.
     pub(crate) fn finish(&mut self, mut each: impl FnMut(&str)) {
         if !self.partial.is_empty() {
-            each(&clean(&String::from_utf8_lossy(&self.partial)));
+            let line = self.partial.strip_suffix(b"\n").unwrap_or(&self.partial);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            each(&clean(&String::from_utf8_lossy(line)));
             self.partial.clear();
         }
     }
 }
 
 /// A line without escape sequences and other control characters: serial output has them, and no report may.
-pub(crate) fn clean(line: &str) -> String {
+pub(crate) fn clean(line: &str) -> Cow<'_, str> {
+    // Of a flood, hardly a line has any.
+    let is_plain = |byte: u8| (b' '..0x7f).contains(&byte) || byte == b'\t';
+    if line.bytes().all(is_plain) {
+        return Cow::Borrowed(line);
+    }
     let mut text = String::with_capacity(line.len());
     let mut characters = line.chars().peekable();
     while let Some(character) = characters.next() {
@@ -84,7 +92,7 @@ pub(crate) fn clean(line: &str) -> String {
             c => text.push(c),
         }
     }
-    text
+    Cow::Owned(text)
 }
 
 /// Bytes to text without breaking characters that are cut between two pieces.

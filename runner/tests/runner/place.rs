@@ -78,7 +78,7 @@ pub fn boot(mode: &str, deadline: &str) -> String {
 /// A suite of one shell command.
 pub fn shell(script: &str, more: &str) -> String {
     format!(
-        "[[test]]\nname = \"t\"\ndeadline = \"10s\"\n{more}\ncommand = [\"sh\", \"-c\", '''{script}''']\n"
+        "[[test]]\nname = \"t\"\ndeadline = \"60s\"\n{more}\ncommand = [\"sh\", \"-c\", '''{script}''']\n"
     )
 }
 
