@@ -17,6 +17,12 @@ pub const PASSED: &str = ": PASSED";
 /// What follows the name of a case that failed; the reason follows in brackets.
 pub const FAILED: &str = ": FAILED";
 
+/// What a line begins with that tells a number: `metric NAME: VALUE UNIT`, VALUE a whole number.
+pub const METRIC: &str = "metric ";
+
+/// What a line begins with that tells text from elsewhere: `value NAME: TEXT`, up to the end of the line.
+pub const VALUE: &str = "value ";
+
 /// What the line of a guest that panics begins with; an exception that nothing expected is a panic too.
 pub const PANIC: &str = "panic: ";
 
@@ -26,6 +32,17 @@ pub const EXCEPTION: &str = "Exception: ";
 /// The real cases, in the order in which they run. `cases=N` runs the first N; beyond the last it starts over
 /// with the names `long-mode-2` and so on.
 pub const CASES: [&str; 5] = ["long-mode", "sse", "page-fault", "msr", "interrupt"];
+
+/// The case of `fs=TAG`: the file system with this tag was mounted.
+pub const FS_MOUNT: &str = "virtio-fs-mount";
+
+/// The case of `read=PATH`: the file was read. With it come the values `virtio-fs-read` (the beginning of its first
+/// line) and `virtio-fs-crc32`, and the metrics `virtio-fs-bytes`, `virtio-fs-ticks`, `virtio-fs-time` (us) and
+/// `virtio-fs-rate` (KiB/s). The last two need a timer (`pit=on`).
+pub const FS_READ: &str = "virtio-fs-read";
+
+/// The case of `write=PATH`: the text of `token=` was written to the file.
+pub const FS_WRITE: &str = "virtio-fs-write";
 
 /// The I/O port of `-device isa-debug-exit,iobase=0xf4,iosize=4`, which the guest ends through. Without the
 /// device it ends in a triple fault.

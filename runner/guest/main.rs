@@ -1,13 +1,16 @@
 //! toril's guest: a kernel of a few kilobytes that QEMU's microvm starts by PVH, that tries what a guest needs
-//! (64-bit mode, SSE, paging, exceptions, MSRs), reports it on the serial port, and misbehaves on request.
+//! (64-bit mode, SSE, paging, exceptions, MSRs) and some virtio devices, reports it, and misbehaves on request.
 //! `contract.rs` says what it understands and prints. Built by `../build.rs`; one CPU, no interrupts from devices.
 #![no_std]
 #![no_main]
 
 mod cases;
+mod channel;
+mod checksum;
 mod clock;
 mod contract;
 mod cpu;
+mod devices;
 mod end;
 mod exceptions;
 mod memory;
@@ -17,6 +20,7 @@ mod paging;
 mod pvh;
 mod report;
 mod serial;
+mod virtio;
 
 use options::Options;
 use pvh::StartInfo;

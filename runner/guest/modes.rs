@@ -3,33 +3,49 @@
 use core::arch::asm;
 use core::fmt::Write;
 
-use crate::cases;
 use crate::contract::{CASES, EXCEPTION, EXIT_ENDED, Mode};
 use crate::exceptions::{self, Frame, INVALID_OPCODE};
-use crate::options::Options;
+use crate::options::{self, Options};
 use crate::serial::{self, Serial};
-use crate::{clock, cpu, end, report};
+use crate::virtio::console::Console;
+use crate::{cases, channel, clock, cpu, devices, end, report};
 
 /// Does what the command line asks for, and ends.
 pub fn run(options: &Options) -> ! {
     match options.mode {
         Mode::Silent => {}
         Mode::Pass | Mode::Fail => {
-            report::header();
+            begin(options);
             run_cases(options.cases, options);
+            devices::run(options);
             report::end();
         }
         Mode::Flood => {
-            report::header();
+            begin(options);
             flood()
         }
         Mode::Hang | Mode::Panic | Mode::TripleFault | Mode::Incomplete | Mode::Exception => {
-            report::header();
+            begin(options);
             run_cases(1, options);
             misbehave(options.mode)
         }
     }
     end::exit(EXIT_ENDED)
+}
+
+/// The header: on the serial port, and first in the report where that goes elsewhere.
+fn begin(options: &Options) {
+    report::header(serial::write);
+    let name = match options.console {
+        None => return,
+        Some(options::Console::First) => None,
+        Some(options::Console::Named(name)) => Some(name),
+    };
+    match Console::open(options.command_line, name) {
+        Ok(console) => channel::redirect(console, options.crlf),
+        Err(error) => panic!("console={}: {error}", name.unwrap_or("on")),
+    }
+    report::header(channel::write);
 }
 
 fn run_cases(count: usize, options: &Options) {
@@ -58,7 +74,7 @@ fn misbehave(mode: Mode) {
 
 fn flood() -> ! {
     loop {
-        serial::write("flood: line after line, as fast as the port takes them\n");
+        channel::write("flood: line after line, as fast as the port takes them\n");
     }
 }
 

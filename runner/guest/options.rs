@@ -1,22 +1,59 @@
-//! The guest's command line: `mode=NAME cases=N seconds=N`, in any order.
+//! The guest's command line: words such as `mode=NAME`, in any order. `docs/src/reference/suites.md` lists them.
 
 use crate::contract::{CASES, Mode};
 
 /// What the command line asks for.
 pub struct Options {
+    /// The whole of it, which names the virtio devices.
+    pub command_line: &'static str,
     /// What to do.
     pub mode: Mode,
     /// How many cases to run, where the mode runs them all.
     pub cases: usize,
     /// How many seconds to wait after the first case: a test that is slow but in order.
     pub seconds: u32,
+    /// The console that the report goes to: any, or the port of a name.
+    pub console: Option<Console>,
+    /// Whether lines end with CR LF there.
+    pub crlf: bool,
+    /// The tag of the file system to mount.
+    pub fs: Option<&'static str>,
+    /// The file to read from it.
+    pub read: Option<&'static str>,
+    /// The file to leave in it.
+    pub write: Option<&'static str>,
+    /// The text to write or send.
+    pub token: Option<&'static str>,
+    /// How often to read and write.
+    pub rounds: usize,
+}
+
+/// A virtio console.
+#[derive(Clone, Copy)]
+pub enum Console {
+    /// The first port of the first one.
+    First,
+    /// The port of that name.
+    Named(&'static str),
 }
 
 impl Options {
     /// Reads a command line. Words it does not know are not for it: QEMU adds `virtio_mmio.device=`. A value it does
     /// not know is a panic, for whoever wrote it meant something else.
-    pub fn parse(command_line: &str) -> Self {
-        let mut options = Self { mode: Mode::Pass, cases: CASES.len(), seconds: 0 };
+    pub fn parse(command_line: &'static str) -> Self {
+        let mut options = Self {
+            command_line,
+            mode: Mode::Pass,
+            cases: CASES.len(),
+            seconds: 0,
+            console: None,
+            crlf: false,
+            fs: None,
+            read: None,
+            write: None,
+            token: None,
+            rounds: 1,
+        };
         for (name, value) in command_line.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
             match name {
                 "mode" => {
@@ -24,6 +61,15 @@ impl Options {
                 }
                 "cases" => options.cases = number(name, value) as usize,
                 "seconds" => options.seconds = number(name, value),
+                "console" if value == "on" => options.console = Some(Console::First),
+                "console" if value == "off" => options.console = None,
+                "console" => options.console = Some(Console::Named(value)),
+                "crlf" => options.crlf = switch(name, value),
+                "fs" => options.fs = Some(value),
+                "read" => options.read = Some(value),
+                "write" => options.write = Some(value),
+                "token" => options.token = Some(value),
+                "rounds" => options.rounds = number(name, value) as usize,
                 _ => {}
             }
         }
@@ -33,4 +79,12 @@ impl Options {
 
 fn number(name: &str, value: &str) -> u32 {
     value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number"))
+}
+
+fn switch(name: &str, value: &str) -> bool {
+    match value {
+        "on" => true,
+        "off" => false,
+        _ => panic!("{name}={value} is neither on nor off"),
+    }
 }

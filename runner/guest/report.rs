@@ -1,45 +1,52 @@
 //! The lines of the contract.
 
-use core::fmt::Write;
+use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cases::Outcome;
-use crate::contract::{CASE, END, EXIT_PANICKED, FAILED, HEADER, PANIC, PASSED};
+use crate::channel::{self, Channel};
+use crate::contract::{CASE, END, EXIT_PANICKED, FAILED, HEADER, METRIC, PANIC, PASSED, VALUE};
 use crate::end;
 use crate::serial::{self, Serial};
 
 /// The first line. Up to here, and for cases that pass, no formatting code runs: it uses SSE registers, and a KVM
 /// that cannot run these must not keep the header from being seen.
-pub fn header() {
-    serial::write(HEADER);
-    serial::write(env!("CARGO_PKG_VERSION"));
-    serial::write("\n");
+pub fn header(write: fn(&str)) {
+    write(HEADER);
+    write(env!("CARGO_PKG_VERSION"));
+    write("\n");
 }
 
 /// A case's line; `round` is 1 for the first time that a case runs.
-pub fn case(name: &str, round: usize, outcome: Outcome) {
-    serial::write(CASE);
-    serial::write(name);
+pub fn case<Reason: fmt::Display>(name: &str, round: usize, outcome: Result<(), Reason>) {
+    channel::write(CASE);
+    channel::write(name);
     if round > 1 {
-        let _never_fails = write!(Serial, "-{round}");
+        let _never_fails = write!(Channel, "-{round}");
     }
     match outcome {
-        Ok(()) => serial::write(PASSED),
+        Ok(()) => channel::write(PASSED),
         Err(reason) => {
-            serial::write(FAILED);
-            serial::write(" (");
-            serial::write(reason);
-            serial::write(")");
+            let _never_fails = write!(Channel, "{FAILED} ({reason})");
         }
     }
-    serial::write("\n");
+    channel::write("\n");
+}
+
+/// A number that was measured or counted.
+pub fn metric(name: &str, value: u64, unit: &str) {
+    let _never_fails = writeln!(Channel, "{METRIC}{name}: {value} {unit}");
+}
+
+/// Text that came from elsewhere.
+pub fn value(name: &str, text: impl fmt::Display) {
+    let _never_fails = writeln!(Channel, "{VALUE}{name}: {text}");
 }
 
 /// The last line.
 pub fn end() {
-    serial::write(END);
-    serial::write("\n");
+    channel::write(END);
+    channel::write("\n");
 }
 
 /// The line of a panic, and the guest's end. A panic while that line is printed ends it without another.

@@ -1,0 +1,85 @@
+//! The cases that need a device, each asked for by the command line.
+
+use core::fmt;
+
+use crate::contract::{FS_MOUNT, FS_READ, FS_WRITE};
+use crate::options::Options;
+use crate::virtio::fs::{Content, FileSystem, Problem};
+use crate::{clock, report};
+
+/// As much of a file's beginning is shown.
+const SHOWN: usize = 200;
+
+/// What is written where the command line gives no text.
+const NOTHING_GIVEN: &str = "written by toril-guest";
+
+/// Runs what the command line asks for.
+pub fn run(options: &Options) {
+    if let Some(tag) = options.fs {
+        file_system(tag, options);
+    }
+}
+
+fn file_system(tag: &str, options: &Options) {
+    let mut mounted = match FileSystem::mount(options.command_line, tag) {
+        Ok(mounted) => {
+            report::case::<Problem>(FS_MOUNT, 1, Ok(()));
+            Ok(mounted)
+        }
+        Err(problem) => {
+            report::case(FS_MOUNT, 1, Err(problem));
+            Err("there is no file system")
+        }
+    };
+    for round in 1..=options.rounds {
+        if let Some(name) = options.read {
+            match &mut mounted {
+                Ok(mounted) => report::case(FS_READ, round, read(mounted, name)),
+                Err(reason) => report::case(FS_READ, round, Err(reason)),
+            }
+        }
+        if let Some(name) = options.write {
+            match &mut mounted {
+                Ok(mounted) => {
+                    report::case(FS_WRITE, round, mounted.write(name, options.token.unwrap_or(NOTHING_GIVEN)))
+                }
+                Err(reason) => report::case(FS_WRITE, round, Err(reason)),
+            }
+        }
+    }
+}
+
+fn read(mounted: &mut FileSystem, name: &str) -> Result<(), Problem> {
+    let mut beginning = [0; SHOWN];
+    let mut shown = 0;
+    let content = mounted.read(name, |piece| {
+        let more = piece.len().min(SHOWN - shown);
+        beginning[shown..shown + more].copy_from_slice(&piece[..more]);
+        shown += more;
+    })?;
+    report::value("virtio-fs-read", OneLine(&beginning[..shown]));
+    report::value("virtio-fs-crc32", format_args!("{:08x}", content.checksum));
+    figures(&content);
+    Ok(())
+}
+
+fn figures(content: &Content) {
+    report::metric("virtio-fs-bytes", content.length, "bytes");
+    report::metric("virtio-fs-ticks", content.ticks, "ticks");
+    if let Some(micros) = clock::microseconds(content.ticks) {
+        report::metric("virtio-fs-time", micros, "us");
+        report::metric("virtio-fs-rate", content.length * 1_000_000 / micros.max(1) >> 10, "KiB/s");
+    }
+}
+
+/// The first line of some bytes, what cannot be printed as dots.
+struct OneLine<'b>(&'b [u8]);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0.split(|byte| *byte == b'\n').next().unwrap_or_default() {
+            fmt::Write::write_char(to, if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '.' })?;
+        }
+        Ok(())
+    }
+}
