@@ -153,24 +153,25 @@ pub(crate) fn probe_on(stage: &Stage<'_>) -> KvmState {
 }
 
 fn probe_test() -> Test {
+    let guest = GuestSettings {
+        kernel: Kernel::Toolkit,
+        memory: 64 << 20,
+        cpus: 1,
+        append: format!("mode={}", toolkit::contract::Mode::Pass.name()),
+        qemu_args: Vec::new(),
+        ends: ExpectedEnd::ExitStatus(toolkit::STATUS_ENDED),
+    };
+    let cases = CaseRules {
+        format: CaseFormat::toril(),
+        expected: toolkit::contract::CASES.map(str::to_owned).to_vec(),
+        count: None,
+        only_expected: false,
+    };
     Test {
-        name: "acceleration".into(),
         deadline: PROBE_DEADLINE,
         output_limit: 1 << 20,
-        action: Action::Guest(GuestSettings {
-            kernel: Kernel::Toolkit,
-            memory: 64 << 20,
-            cpus: 1,
-            append: format!("mode={}", toolkit::contract::Mode::Pass.name()),
-            qemu_args: Vec::new(),
-            ends: ExpectedEnd::ExitStatus(toolkit::STATUS_ENDED),
-        }),
-        cases: Some(CaseRules {
-            format: CaseFormat::toril(),
-            expected: toolkit::contract::CASES.map(str::to_owned).to_vec(),
-            count: None,
-        }),
-        panic: None,
+        cases: Some(cases),
+        ..Test::new("acceleration", Action::Guest(guest))
     }
 }
 

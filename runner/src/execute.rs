@@ -296,5 +296,7 @@ fn evidence<'t>(test: &'t Test, supervised: &Supervised, transcript: &'t Transcr
         last_error_line: last_words.to_owned(),
         rules: test.cases.as_ref(),
         cases: &found.cases,
+        expected_exceptions: test.exceptions,
+        unprinted: found.unprinted(test),
     }
 }

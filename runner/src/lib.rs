@@ -22,7 +22,7 @@ pub mod toolkit;
 mod verdict;
 
 pub use accelerator::{Accelerator, AcceleratorPolicy, KvmState, probe_kvm};
-pub use case::{Case, CaseFormat, CaseResult};
+pub use case::{Case, CaseFormat, CaseResult, LineFormat};
 pub use event::{Counts, Event, Summary, TestResult};
 pub use isolation::isolate;
 pub use run::{Options, run};

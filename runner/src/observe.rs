@@ -41,6 +41,8 @@ pub(crate) struct Found {
     pub panic_line: Option<String>,
     pub exceptions: (u64, String),
     pub broken: Option<String>,
+    /// Whether a line had what a good end needs, in the order of [`Test::must_print`].
+    printed: Vec<bool>,
     last_line: String,
     last_error_line: String,
     pub last_output: Option<Duration>,
@@ -65,7 +67,7 @@ impl<'t> Transcript<'t> {
             live_text: Utf8Stream::default(),
             stdout: Capture::default(),
             stderr: Capture::default(),
-            found: Found::default(),
+            found: Found { printed: vec![false; test.must_print.len()], ..Found::default() },
             monitor: Monitor::default(),
         }
     }
@@ -94,16 +96,24 @@ impl Found {
         if self.last_error_line.is_empty() && !is_guest { &self.last_line } else { &self.last_error_line }
     }
 
+    /// What a good end needs and no line had.
+    pub(crate) fn unprinted<'t>(&self, test: &'t Test) -> Vec<&'t Pattern> {
+        let patterns = test.must_print.iter().zip(&self.printed);
+        patterns.filter(|(_, printed)| !**printed).map(|(pattern, _)| pattern).collect()
+    }
+
     fn line(&mut self, test: &Test, line: &str, sink: &mut dyn FnMut(Event)) {
         if !line.trim().is_empty() {
             line.trim().clone_into(&mut self.last_line);
+        }
+        for (pattern, printed) in test.must_print.iter().zip(&mut self.printed) {
+            *printed = *printed || pattern.is_found_in(line);
         }
         if let Some(case) = test.cases.as_ref().and_then(|rules| self.cases.take(&rules.format, line)) {
             sink(Event::Case { test: test.name.clone(), case });
             return;
         }
-        // What Toro and toril's own guest print for each.
-        if line.starts_with("Exception:") {
+        if is_exception(line) {
             self.exceptions.0 += 1;
             line.clone_into(&mut self.exceptions.1);
         } else if self.panic_line.is_none()
@@ -123,6 +133,15 @@ impl Found {
             self.broken = Some(line.to_owned());
         }
         line.clone_into(&mut self.last_error_line);
+    }
+}
+
+/// What toril's own guest prints for each, and Toro, which says first when and on which CPU.
+fn is_exception(line: &str) -> bool {
+    match line.split_once("Exception:") {
+        Some(("", _)) => true,
+        Some((before, _)) => before.starts_with('[') && before.contains("] CPU"),
+        None => false,
     }
 }
 
@@ -163,5 +182,24 @@ impl Observer for Transcript<'_> {
         let limit = self.test.output_limit;
         (self.stdout.total.saturating_add(self.stderr.total) > limit)
             .then_some((Cut::Flood(limit), Duration::ZERO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_report_an_exception() {
+        for (line, expected) in [
+            ("Exception: page fault at 0x10", true),
+            ("[27/02/1987-04:10:55] CPU#0 Exception: Division by zero", true),
+            ("[27/02/1987-04:10:55] CPU0 Thread#0x43FBF70 Exception: Page Fault", true),
+            ("no Exception: was raised", false),
+            ("[1] Exception: not one of ours", false),
+            ("exceptional", false),
+        ] {
+            assert_eq!(is_exception(line), expected, "{line}");
+        }
     }
 }

@@ -314,10 +314,7 @@ impl Human {
 }
 
 fn case_words(case: &Case) -> String {
-    let result = match case.result {
-        CaseResult::Passed => "passed",
-        CaseResult::Failed => "failed",
-    };
+    let result = case.result.word();
     match case.reason.is_empty() {
         true => format!("case {}: {result}", case.name),
         false => format!("case {}: {result} ({})", case.name, case.reason),

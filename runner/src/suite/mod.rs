@@ -1,6 +1,7 @@
 //! What is to be tested, as its author writes it.
 
 mod built_in;
+mod cases;
 mod model;
 mod pattern;
 mod read;

@@ -7,6 +7,12 @@ use crate::{Accelerator, CaseFormat, Pattern};
 /// Lines that are a panic, unless the suite says otherwise.
 pub(super) const PANIC: &str = r"^panic: |Kernel panic|panicked at ";
 
+/// How long a test may take, unless its suite says otherwise.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How many bytes it may print, unless its suite says otherwise.
+pub(super) const OUTPUT_LIMIT: u64 = 16 << 20;
+
 /// What is to be tested.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
@@ -48,6 +54,26 @@ pub struct Test {
     pub cases: Option<CaseRules>,
     /// A line with this is a panic; nothing where no line is.
     pub panic: Option<Pattern>,
+    /// How many lines must report an exception; nothing where any number will do that is no storm.
+    pub exceptions: Option<u64>,
+    /// What a good end needs: each must be found in a line.
+    pub must_print: Vec<Pattern>,
+}
+
+impl Test {
+    /// A test that is judged by its end alone, with the limits that a suite has by default.
+    pub fn new(name: impl Into<String>, action: Action) -> Test {
+        Test {
+            name: name.into(),
+            deadline: DEADLINE,
+            output_limit: OUTPUT_LIMIT,
+            action,
+            cases: None,
+            panic: None,
+            exceptions: None,
+            must_print: Vec::new(),
+        }
+    }
 }
 
 /// What a test runs.
@@ -116,6 +142,8 @@ pub struct CaseRules {
     pub expected: Vec<String>,
     /// How many there must be; nothing where at least one will do.
     pub count: Option<usize>,
+    /// Whether cases that are not expected by name make the test fail.
+    pub only_expected: bool,
 }
 
 impl Suite {
@@ -132,12 +160,10 @@ impl Suite {
             run_as: run_as.into(),
             vars: BTreeMap::new(),
             tests: vec![Test {
-                name,
                 deadline,
                 output_limit: u64::MAX,
-                action: Action::Guest(guest),
-                cases: None,
                 panic: Pattern::parse(PANIC).ok(),
+                ..Test::new(name, Action::Guest(guest))
             }],
         }
     }

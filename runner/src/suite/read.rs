@@ -5,24 +5,22 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use toril_document::{Document, Located, Problems, Table, Value, nearest};
 
-use super::model::PANIC;
+use super::cases::{Reporter, read_cases, read_format};
+use super::model::{DEADLINE, OUTPUT_LIMIT, PANIC};
 use super::template::Template;
 use super::{
-    AcceleratorChoice, Action, CaseRules, CommandTest, ExpectedEnd, GuestSettings, Kernel, Pattern, Suite,
-    Test,
+    AcceleratorChoice, Action, CommandTest, ExpectedEnd, GuestSettings, Kernel, Pattern, Suite, Test,
 };
 use crate::{Accelerator, CaseFormat, toolkit};
 
-const DEADLINE: Duration = Duration::from_secs(60);
-const OUTPUT_LIMIT: u64 = 16 << 20;
 const MEMORY: u64 = 64 << 20;
 
 /// What holds for every test unless it says otherwise.
-struct Defaults {
-    template: Template,
-    deadline: Duration,
-    output_limit: u64,
-    formats: Vec<(String, CaseFormat)>,
+pub(super) struct Defaults {
+    pub template: Template,
+    pub deadline: Duration,
+    pub output_limit: u64,
+    pub formats: Vec<(String, CaseFormat)>,
 }
 
 impl Suite {
@@ -130,27 +128,6 @@ fn parse_accelerator(text: &str) -> Result<AcceleratorChoice, String> {
     }
 }
 
-fn read_format(mut table: Table<'_>) -> Option<(String, CaseFormat)> {
-    let name = table.required_string("name");
-    let pattern = table.required_string("pattern").and_then(|text| {
-        let pattern = Pattern::parse(&text.value)
-            .map_err(|message| table.note("S005", text.span.clone(), message, None));
-        let pattern = pattern.ok()?;
-        for group in ["name", "result"] {
-            if !pattern.has_group(group) {
-                let message = format!("the pattern has no group `{group}`");
-                table.note("S005", text.span.clone(), message, Some(format!("write (?<{group}>…)")));
-            }
-        }
-        Some(pattern)
-    });
-    let words = |list: Option<Vec<Located<String>>>| list.map(values);
-    let passed = words(table.strings("passed")).unwrap_or_else(|| vec!["PASSED".into()]);
-    let failed = words(table.strings("failed")).unwrap_or_else(|| vec!["FAILED".into()]);
-    table.finish();
-    Some((name?.value, CaseFormat { pattern: pattern?, end: None, passed, failed }))
-}
-
 fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<String>, Test)> {
     let name = table.required_string("name");
     if let Some(name) = &name {
@@ -162,22 +139,37 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
     let deadline = table.duration("deadline").unwrap_or(defaults.deadline);
     let output_limit = table.size("output-limit").unwrap_or(defaults.output_limit);
     let action = read_action(&mut table, defaults);
-    let toolkit = matches!(&action, Some(Action::Guest(guest)) if guest.kernel == Kernel::Toolkit);
-    let is_guest = matches!(&action, Some(Action::Guest(_)));
-    let cases = read_cases(&mut table, defaults, is_guest, toolkit);
+    let reporter = match &action {
+        Some(Action::Guest(guest)) if guest.kernel == Kernel::Toolkit => Reporter::Toolkit,
+        Some(Action::Guest(_)) => Reporter::Guest,
+        Some(Action::Command(_)) | None => Reporter::Command,
+    };
+    let is_guest = reporter != Reporter::Command;
+    let cases = read_cases(&mut table, defaults, reporter);
     let panic = match table.string("panic-pattern") {
         Some(text) if text.value.is_empty() => None,
         Some(text) => note_pattern(&table, &text),
         None if is_guest => Pattern::parse(PANIC).ok(),
         None => None,
     };
+    let exceptions = table.integer("exceptions", 0..=999).and_then(|count| u64::try_from(count).ok());
+    let must_print = table.strings("must-print").unwrap_or_default();
+    let must_print = must_print.iter().filter_map(|text| note_pattern(&table, text)).collect();
     table.finish();
     let name = name?;
-    let test = Test { name: name.value.clone(), deadline, output_limit, action: action?, cases, panic };
+    let test = Test {
+        deadline,
+        output_limit,
+        cases,
+        panic,
+        exceptions,
+        must_print,
+        ..Test::new(name.value.clone(), action?)
+    };
     Some((name, test))
 }
 
-fn note_pattern(table: &Table<'_>, text: &Located<String>) -> Option<Pattern> {
+pub(super) fn note_pattern(table: &Table<'_>, text: &Located<String>) -> Option<Pattern> {
     Pattern::parse(&text.value).map_err(|message| table.note("S005", text.span.clone(), message, None)).ok()
 }
 
@@ -278,55 +270,6 @@ fn read_end(table: &mut Table<'_>, kernel: Option<&Kernel>) -> Option<ExpectedEn
             None
         }
     }
-}
-
-fn read_cases(table: &mut Table<'_>, defaults: &Defaults, guest: bool, toolkit: bool) -> Option<CaseRules> {
-    let place = table.span();
-    let named = table.string("cases");
-    let has_expect = table.has("expect");
-    let expected = table.strings("expect").unwrap_or_default();
-    let expected: Vec<_> = expected.into_iter().map(|name| defaults.template.render(table, name)).collect();
-    let has_count = table.has("expect-count");
-    let count = table.integer("expect-count", 1..=1_000_000).and_then(|count| usize::try_from(count).ok());
-    if has_expect && has_count {
-        table.note(
-            "S007",
-            place.clone(),
-            "cases are expected by name or counted: `expect` or `expect-count`",
-            None,
-        );
-    }
-    let format = match &named {
-        Some(name) => read_format_name(table, defaults, name)?,
-        None if toolkit => CaseFormat::toril(),
-        None if guest || has_expect || has_count => {
-            let help = "write cases = \"toril\", or the name of a [[case-format]]".to_owned();
-            table.note("S006", place, "it is not said how the cases are reported", Some(help));
-            return None;
-        }
-        None => return None,
-    };
-    Some(CaseRules { format, expected, count })
-}
-
-fn read_format_name(table: &Table<'_>, defaults: &Defaults, name: &Located<String>) -> Option<CaseFormat> {
-    if name.value == "toril" {
-        return Some(CaseFormat::toril());
-    }
-    if let Some((_, format)) = defaults.formats.iter().find(|(known, _)| *known == name.value) {
-        return Some(format.clone());
-    }
-    let known = defaults.formats.iter().map(|(known, _)| known.as_str()).chain(["toril"]);
-    let help = match nearest(&name.value, known) {
-        Some(known) => format!("did you mean `{known}`?"),
-        None => "write \"toril\", or the name of a [[case-format]]".into(),
-    };
-    table.note("S006", name.span.clone(), format!("there is no case format `{}`", name.value), Some(help));
-    None
-}
-
-fn values(list: Vec<Located<String>>) -> Vec<String> {
-    list.into_iter().map(|item| item.value).collect()
 }
 
 #[cfg(test)]

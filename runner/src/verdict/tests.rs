@@ -1,6 +1,7 @@
 use super::*;
-use crate::case::CaseFormat;
-use crate::event::TestResult;
+use crate::case::{CaseFormat, CaseLog};
+use crate::event::{Summary, TestResult};
+use crate::suite::{CaseRules, Pattern};
 
 /// A test whose evidence is changed case by case: a guest that ended as it should with both of its cases passed.
 struct Given {
@@ -8,6 +9,10 @@ struct Given {
     expected: Vec<&'static str>,
     count: Option<usize>,
     judged_by_cases: bool,
+    format: &'static str,
+    only_expected: bool,
+    expected_exceptions: Option<u64>,
+    unprinted: Vec<&'static str>,
     command: bool,
     ends: ExpectedEnd,
     ending: Ending,
@@ -27,6 +32,10 @@ fn guest() -> Given {
         expected: vec!["a", "b"],
         count: None,
         judged_by_cases: true,
+        format: "toril",
+        only_expected: false,
+        expected_exceptions: None,
+        unprinted: vec![],
         command: false,
         ends: ExpectedEnd::ExitStatus(33),
         ending: code(33),
@@ -64,14 +73,16 @@ const DEADLINE: Ending = Ending::Cut(Cut::Deadline(Duration::from_secs(20)));
 
 impl Given {
     fn verdict(&self) -> (Outcome, String) {
+        let format = CaseFormat::built_in(self.format).unwrap();
         let rules = self.judged_by_cases.then(|| CaseRules {
-            format: CaseFormat::toril(),
+            format: format.clone(),
+            only_expected: self.only_expected,
             expected: self.expected.iter().map(|name| (*name).to_owned()).collect(),
             count: self.count,
         });
         let mut cases = CaseLog::default();
         for line in &self.lines {
-            cases.take(&CaseFormat::toril(), line);
+            cases.take(&format, line);
         }
         let guest = GuestEvidence {
             ends: self.ends,
@@ -80,6 +91,8 @@ impl Given {
             panicked: self.panicked,
             broken: self.broken.map(str::to_owned),
         };
+        let unprinted: Vec<Pattern> =
+            self.unprinted.iter().map(|text| Pattern::parse(text).unwrap()).collect();
         let evidence = Evidence {
             subject: if self.command { Subject::Command } else { Subject::Guest(guest) },
             ending: self.ending.clone(),
@@ -91,6 +104,8 @@ impl Given {
             last_error_line: self.stderr.into(),
             rules: rules.as_ref(),
             cases: &cases,
+            expected_exceptions: self.expected_exceptions,
+            unprinted: unprinted.iter().collect(),
         };
         let verdict = judge(&evidence);
         (verdict.outcome, verdict.reason)
@@ -289,6 +304,109 @@ fn commands() {
             Given { judged_by_cases: true, lines: vec!["case a: PASSED"], ending: code(1), ..command() },
             Failed,
             "exit status 1",
+        ),
+    ]);
+}
+
+fn tap(lines: &[&'static str]) -> Given {
+    Given { judged_by_cases: true, format: "tap", lines: lines.to_vec(), ..command() }
+}
+
+#[test]
+fn reports_in_tap() {
+    use Outcome::{Failed, Incomplete, Passed, Skipped};
+    check(vec![
+        (tap(&["1..2", "ok 1 - a", "ok 2 - b"]), Passed, ""),
+        (tap(&["1..2", "ok 1 - a", "ok 2 - b # SKIP no disk"]), Passed, "skipped: b"),
+        (tap(&["1..2", "ok 1 - a", "not ok 2 - b # TODO later"]), Passed, "skipped: b"),
+        (tap(&["1..2", "ok 1 - a", "not ok 2 - b"]), Failed, "case b"),
+        // A subtest's plan and cases are its own.
+        (tap(&["    1..3", "    ok 1", "    not ok 2", "ok 1 - sub", "1..1"]), Passed, ""),
+        (tap(&["1..3", "ok 1 - a", "ok 2 - b"]), Incomplete, "2 of 3 planned cases were reported"),
+        (tap(&["1..1", "ok 1 - a", "ok 2 - b"]), Failed, "2 cases where 1 are planned"),
+        (tap(&["ok 1 - a", "1..1", "ok 2 - b"]), Failed, "reported after the end: b"),
+        (tap(&["1..2", "ok 1 - a", "ok 1 - a", "ok 2 - b"]), Failed, "reported more than once: a"),
+        (tap(&["1..1", "1..1", "ok 1 - a"]), Failed, "the report is wrong: there are two plans"),
+        (tap(&["ok 1 - a"]), Incomplete, "its report has no plan (1..N)"),
+        (tap(&["1..2"]), Incomplete, "it ended without reporting any case"),
+        (tap(&["1..2", "ok 1 - a", "Bail out! no disk"]), Incomplete, "it gave up after 1 cases: no disk"),
+        // Nothing was tried.
+        (tap(&["1..0 # SKIP no disk"]), Skipped, "it planned no case: no disk"),
+        (
+            Given { expected: vec!["a"], ..tap(&["1..0 # SKIP no disk"]) },
+            Incomplete,
+            "1 of 1 cases are missing: a",
+        ),
+        (
+            tap(&["1..2", "ok 1 # SKIP no disk", "ok 2 # SKIP too"]),
+            Skipped,
+            "all of its cases (2) were skipped: no disk",
+        ),
+        (Given { ending: code(3), ..tap(&["1..0 # SKIP no disk"]) }, Failed, "exit status 3"),
+    ]);
+}
+
+/// What Toro reports of a test with two cases that pass, and how it ends: by a triple fault on purpose.
+fn toro() -> Given {
+    Given {
+        format: "toro",
+        lines: vec![
+            "[27/02/1987-04:10:55] CPU0 Thread#0x43FBF70 Initialization of debugging console",
+            "[27/02/1987-04:10:55] CPU0 Thread#0x43FBF70 TestA-0: PASSED",
+            "[27/02/1987-04:10:56] CPU0 Thread#0x43FBF70 TestB-0: PASSED",
+        ],
+        expected: vec!["TestA-0", "TestB-0"],
+        ends: ExpectedEnd::Reset,
+        ending: code(0),
+        shutdown: Some("guest-reset"),
+        ..guest()
+    }
+}
+
+#[test]
+fn toros_clean_end_and_those_that_look_like_it() {
+    use Outcome::{Crashed, Failed, Incomplete, Passed};
+    check(vec![
+        (toro(), Passed, ""),
+        // A triple fault by mistake: exit status 0 as well, and an empty report.
+        (
+            Given { lines: vec![], unprinted: vec!["System_Exit"], ..toro() },
+            Incomplete,
+            "it ended without reporting any case",
+        ),
+        (
+            Given { unprinted: vec!["System_Exit due to ExitCode"], ..toro() },
+            Incomplete,
+            "it did not print what a good end needs: /System_Exit due to ExitCode/",
+        ),
+        (
+            Given { unprinted: vec!["a", "b", "c"], ..toro() },
+            Incomplete,
+            "it did not print what a good end needs: /a/; 2 more",
+        ),
+        (Given { lines: toro().lines[1..].to_vec(), ..toro() }, Incomplete, "its report has no header"),
+        (
+            Given { lines: toro().lines[..2].to_vec(), ..toro() },
+            Incomplete,
+            "1 of 2 cases are missing: TestB-0",
+        ),
+        (Given { expected: vec!["TestA-0"], only_expected: true, ..toro() }, Failed, "not expected: TestB-0"),
+        // Two exceptions are part of its process test.
+        (Given { exceptions: 2, expected_exceptions: Some(2), ..toro() }, Passed, ""),
+        (
+            Given { exceptions: 1, expected_exceptions: Some(2), ..toro() },
+            Incomplete,
+            "1 of 2 exceptions were reported",
+        ),
+        (
+            Given { exceptions: 3, expected_exceptions: Some(2), ..toro() },
+            Crashed,
+            "3 exceptions where 2 are expected, the last: Exception: X",
+        ),
+        (
+            Given { exceptions: STORM, expected_exceptions: Some(2), ..toro() },
+            Crashed,
+            "exception storm: 1000 of them, the last: Exception: X",
         ),
     ]);
 }

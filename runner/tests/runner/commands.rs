@@ -159,3 +159,55 @@ fn where_namespaces_are_not_permitted_it_says_so() {
         result.reason
     );
 }
+
+const OWN_FORMAT: &str = r#"
+[[case-format]]
+name = "dots"
+pattern = '^(?<name>\S+) \.+ (?<result>ok|bad|left out)( \((?<reason>.*)\))?$'
+passed = ["ok"]
+failed = ["bad"]
+skipped = ["left out"]
+header = '^started$'
+end = '^finished$'
+"#;
+
+#[test]
+fn reports_in_every_format() {
+    let Some(place) = place(false) else { return };
+    let tap = "cases = \"tap\"";
+    let dots =
+        "cases = \"dots\"\nexpect = [\"add\", \"divide\"]\nunexpected = \"fail\"\nmust-print = ['^bye$']";
+    let dots_of = |lines: &str| format!("printf 'started\\n{lines}finished\\nbye\\n'");
+    for (script, more, outcome, reason) in [
+        ("echo 1..2; echo 'ok 1 - a'; echo 'ok 2 - b'", tap, Outcome::Passed, ""),
+        ("echo 1..2; echo 'ok 1 - a'", tap, Outcome::Incomplete, "1 of 2 planned cases were reported"),
+        ("echo 'ok 1 - a'; echo 'not ok 2 - b'; echo 1..2; exit 1", tap, Outcome::Failed, "case b"),
+        ("echo '1..0 # SKIP no disk'", tap, Outcome::Skipped, "it planned no case: no disk"),
+        ("echo 'Bail out! no disk'", tap, Outcome::Incomplete, "it gave up after 0 cases: no disk"),
+        (&dots_of("add ... ok\\ndivide ... ok\\n"), dots, Outcome::Passed, ""),
+        (&dots_of("add ... ok\\ndivide ... left out\\n"), dots, Outcome::Passed, "skipped: divide"),
+        (&dots_of("add ... ok\\ndivide ... bad (by 0)\\n"), dots, Outcome::Failed, "case divide: by 0"),
+        (&dots_of("add ... ok\\ndivide ... ok\\nx ... ok\\n"), dots, Outcome::Failed, "not expected: x"),
+        (
+            "printf 'started\\nadd ... ok\\nfinished\\ndivide ... ok\\nbye\\n'",
+            dots,
+            Outcome::Failed,
+            "reported after the end: divide",
+        ),
+        (
+            "printf 'add ... ok\\ndivide ... ok\\nfinished\\nbye\\n'",
+            dots,
+            Outcome::Incomplete,
+            "its report has no header",
+        ),
+        (
+            "printf 'started\\nadd ... ok\\ndivide ... ok\\nfinished\\n'",
+            dots,
+            Outcome::Incomplete,
+            "it did not print what a good end needs: /^bye$/",
+        ),
+    ] {
+        let result = place.result(&format!("{OWN_FORMAT}{}", shell(script, more)));
+        assert_eq!((result.outcome, result.reason.as_str()), (outcome, reason), "{script}");
+    }
+}

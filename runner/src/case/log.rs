@@ -1,0 +1,216 @@
+use std::collections::HashMap;
+
+use super::tap::{self, Point, TapLine};
+use super::{Case, CaseFormat};
+
+/// The cases of one test as they come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CaseLog {
+    /// In the order of their coming, each name once.
+    pub cases: Vec<Case>,
+    /// Names that came more than once.
+    pub repeated: Vec<String>,
+    /// Names that came after the line that says the end.
+    pub late: Vec<String>,
+    /// Whether there were more than are kept.
+    pub too_many: bool,
+    /// Whether the line came without which the report is none.
+    pub has_header: bool,
+    /// How many cases the report itself says that it has, and why where it says none; of TAP.
+    pub plan: Option<(u64, String)>,
+    /// Why the test gave up, where it did; of TAP.
+    pub bailed_out: Option<String>,
+    /// What is wrong with the report itself.
+    pub faults: Vec<String>,
+    ended: bool,
+    /// Where each case is in `cases`, by what tells it from others, and whether it came again.
+    index: HashMap<String, (usize, bool)>,
+    /// How many cases came under each name; of TAP, where a number tells cases apart.
+    named: HashMap<String, u64>,
+    points: u64,
+}
+
+/// More cases than this are not kept: a guest gone wild must fill neither the memory nor the report.
+pub(crate) const MOST_CASES: usize = 10_000;
+
+/// More faults than this are not kept.
+const MOST_FAULTS: usize = 16;
+
+impl CaseLog {
+    /// Takes a line; the case, if it reports one that is new, or worse than it was.
+    pub(crate) fn take(&mut self, format: &CaseFormat, line: &str) -> Option<Case> {
+        match format {
+            CaseFormat::Lines(format) => {
+                let is = |pattern: &Option<crate::Pattern>| {
+                    pattern.as_ref().is_some_and(|pattern| pattern.is_found_in(line))
+                };
+                if !self.has_header && is(&format.header) {
+                    self.has_header = true;
+                    return None;
+                }
+                if is(&format.end) {
+                    self.ended = true;
+                    return None;
+                }
+                let case = format.read(line)?;
+                self.note(case.name.clone(), case)
+            }
+            CaseFormat::Tap => match tap::read(line)? {
+                TapLine::Plan { count, reason } => {
+                    self.take_plan(count, reason);
+                    None
+                }
+                TapLine::BailOut(why) => {
+                    self.bailed_out.get_or_insert(why);
+                    None
+                }
+                TapLine::Point(point) => self.take_point(point),
+            },
+        }
+    }
+
+    fn take_plan(&mut self, count: u64, reason: String) {
+        if self.plan.is_some() {
+            self.fault("there are two plans");
+        }
+        // A plan comes first or last.
+        self.ended = self.points > 0;
+        self.plan.get_or_insert((count, reason));
+    }
+
+    fn take_point(&mut self, point: Point) -> Option<Case> {
+        self.points += 1;
+        let number = point.number.unwrap_or(self.points);
+        if number == 0 {
+            self.fault("a case has the number 0");
+        }
+        let description = match point.description.is_empty() {
+            true => number.to_string(),
+            false => point.description,
+        };
+        let key = number.to_string();
+        let known = self.index.get(&key).map(|(index, _)| *index);
+        let name = match known.and_then(|index| self.cases.get(index)) {
+            Some(case) => case.name.clone(),
+            None if self.cases.len() == MOST_CASES => description,
+            None => {
+                let count = self.named.entry(description.clone()).or_insert(0);
+                *count += 1;
+                // Of TAP the number tells, and descriptions may well be the same.
+                if *count > 1 { format!("{description} ({number})") } else { description }
+            }
+        };
+        self.note(key, Case { name, result: point.result, reason: point.reason })
+    }
+
+    fn note(&mut self, key: String, case: Case) -> Option<Case> {
+        if self.ended && self.late.len() < MOST_CASES {
+            self.late.push(case.name.clone());
+        }
+        if let Some((index, again)) = self.index.get_mut(&key) {
+            if !std::mem::replace(again, true) {
+                self.repeated.push(case.name.clone());
+            }
+            let known = self.cases.get_mut(*index)?;
+            return case.result.is_worse_than(known.result).then(|| {
+                known.clone_from(&case);
+                case
+            });
+        }
+        if self.cases.len() == MOST_CASES {
+            self.too_many = true;
+            return None;
+        }
+        self.index.insert(key, (self.cases.len(), false));
+        self.cases.push(case.clone());
+        Some(case)
+    }
+
+    fn fault(&mut self, what: &str) {
+        if self.faults.len() < MOST_FAULTS && self.faults.iter().all(|known| known != what) {
+            self.faults.push(what.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CaseResult;
+    use super::*;
+
+    fn log(format: &CaseFormat, lines: &[&str]) -> CaseLog {
+        let mut log = CaseLog::default();
+        for line in lines {
+            log.take(format, line);
+        }
+        log
+    }
+
+    fn names(log: &CaseLog) -> Vec<&str> {
+        log.cases.iter().map(|case| case.name.as_str()).collect()
+    }
+
+    #[test]
+    fn repeated_and_late_cases_are_seen() {
+        let lines =
+            ["case a: FAILED", "case a: PASSED", "case b: PASSED", "toril-guest: end", "case c: PASSED"];
+        let log = log(&CaseFormat::toril(), &lines);
+        assert_eq!(log.cases.len(), 3);
+        assert_eq!(log.cases[0].result, CaseResult::Failed);
+        assert_eq!((log.repeated, log.late), (vec!["a".to_owned()], vec!["c".to_owned()]));
+    }
+
+    #[test]
+    fn a_header_is_seen() {
+        let line = |what| format!("[27/02/1987-04:10:55] CPU0 Thread#0x43FBF70 {what}");
+        let case = line("TestA: PASSED");
+        assert!(!log(&CaseFormat::toro(), &[&case]).has_header);
+        let header = line("Initialization of debugging console");
+        let log = log(&CaseFormat::toro(), &[&header, &case]);
+        assert!(log.has_header && names(&log) == ["TestA"]);
+    }
+
+    #[test]
+    fn numbers_tell_the_cases_of_tap_apart() {
+        let lines = [
+            "TAP version 14",
+            "ok 1 - add",
+            "ok 2 - add",
+            "    ok 1 - sub",
+            "    1..1",
+            "ok 3 - sub",
+            "ok",
+            "1..4",
+        ];
+        let log = log(&CaseFormat::Tap, &lines);
+        assert_eq!(names(&log), ["add", "add (2)", "sub", "4"]);
+        assert_eq!(log.plan, Some((4, String::new())));
+        assert!(log.repeated.is_empty() && log.late.is_empty() && log.faults.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_report_in_tap() {
+        let again = log(&CaseFormat::Tap, &["1..2", "ok 1 - a", "not ok 1 - a", "ok 2 - b"]);
+        assert_eq!((again.repeated, again.cases[0].result), (vec!["a".to_owned()], CaseResult::Failed));
+        let after = log(&CaseFormat::Tap, &["ok 1 - a", "1..1", "ok 2 - b"]);
+        assert_eq!(after.late, ["b"]);
+        let twice = log(&CaseFormat::Tap, &["1..1", "1..2", "ok 0"]);
+        assert_eq!(twice.faults, ["there are two plans", "a case has the number 0"]);
+        let given_up = log(&CaseFormat::Tap, &["1..9", "ok 1", "Bail out! no disk", "Bail out!"]);
+        assert_eq!(given_up.bailed_out.as_deref(), Some("no disk"));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut log = CaseLog::default();
+        for number in 0..3 * MOST_CASES {
+            log.take(&CaseFormat::Tap, &format!("ok {} - case {number}", number + 1));
+            log.take(&CaseFormat::Tap, "ok 0");
+        }
+        assert!(log.too_many);
+        assert!(
+            log.cases.len() == MOST_CASES && log.index.len() <= MOST_CASES && log.named.len() <= MOST_CASES
+        );
+        assert!(log.repeated.len() <= 1 && log.faults.len() == 1);
+    }
+}

@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use crate::case::CaseLog;
+use crate::suite::{CaseRules, ExpectedEnd, Pattern};
+
+/// Lines of this many exceptions in one test are a storm; a few are part of some tests.
+pub(crate) const STORM: u64 = 1000;
+
+/// Everything about a test that its verdict rests on.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence<'t> {
+    pub subject: Subject,
+    pub ending: Ending,
+    /// From its start to its end.
+    pub elapsed: Duration,
+    /// When it last printed, counted from its start; nothing where it never did.
+    pub last_output: Option<Duration>,
+    /// Bytes that it printed.
+    pub printed: u64,
+    /// The first line that says panic.
+    pub panic_line: Option<String>,
+    /// How many lines report an exception, and the last of them.
+    pub exceptions: (u64, String),
+    /// The last thing that it, or QEMU, said on standard error; empty where nothing.
+    pub last_error_line: String,
+    pub rules: Option<&'t CaseRules>,
+    pub cases: &'t CaseLog,
+    /// How many lines must report an exception; nothing where a few are nobody's business.
+    pub expected_exceptions: Option<u64>,
+    /// What a good end needs and no line had.
+    pub unprinted: Vec<&'t Pattern>,
+}
+
+/// What was tested.
+#[derive(Debug, Clone)]
+pub(crate) enum Subject {
+    Command,
+    Guest(GuestEvidence),
+}
+
+/// What QEMU told of a guest.
+#[derive(Debug, Clone)]
+pub(crate) struct GuestEvidence {
+    pub ends: ExpectedEnd,
+    /// QEMU let the guest run.
+    pub started: bool,
+    /// The reason of QMP's SHUTDOWN event, such as `guest-reset`.
+    pub shutdown: Option<String>,
+    /// QMP's GUEST_PANICKED.
+    pub panicked: bool,
+    /// A line of QEMU's that says the guest cannot go on, though QEMU may.
+    pub broken: Option<String>,
+}
+
+/// How it came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It could not be started, or its end could not be learnt; why.
+    NotStarted(String),
+    /// By itself.
+    Exited(Exit),
+    /// toril ended it.
+    Cut(Cut),
+}
+
+/// A process's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Why toril ended a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Deadline(Duration),
+    /// More output than this many bytes.
+    Flood(u64),
+    /// Exception after exception.
+    Storm,
+    /// It said that it panicked and did not end.
+    Panic,
+    /// QEMU said that the guest cannot go on.
+    Broken,
+    /// Whoever started the run stopped it.
+    Stopped,
+}
