@@ -7,4 +7,6 @@ mod guests;
 #[cfg(test)]
 mod overhead;
 #[cfg(test)]
+mod own_scripts;
+#[cfg(test)]
 mod place;
