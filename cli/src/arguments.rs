@@ -149,6 +149,22 @@ pub(crate) struct Running {
     pub(crate) wait: Option<Duration>,
 }
 
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Reboot {
+    /// Reboot hosts where that is due, once the recipe was applied, and go on then.
+    #[arg(long)]
+    pub(crate) reboot: bool,
+    /// How long a host may take to come back.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        default_value = "5m",
+        requires = "reboot"
+    )]
+    pub(crate) reboot_timeout: Duration,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -162,6 +178,8 @@ pub(crate) struct Up {
     /// Change hosts without asking.
     #[arg(long, short)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) reboot: Reboot,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -175,6 +193,8 @@ pub(crate) struct Apply {
     /// Change hosts without asking.
     #[arg(long, short)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) reboot: Reboot,
     /// Show the plan and change nothing, as `toril check` does.
     #[arg(long)]
     pub(crate) dry_run: bool,

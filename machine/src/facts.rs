@@ -130,7 +130,7 @@ impl Machine {
     }
 
     /// The markers that container managers agree on: <https://systemd.io/CONTAINER_INTERFACE/>.
-    fn container(&self) -> Option<String> {
+    pub(crate) fn container(&self) -> Option<String> {
         if let Probe::Known(kind) = self.read("/run/systemd/container") {
             return Some(kind.trim().to_owned());
         }
@@ -161,19 +161,6 @@ impl Machine {
             [format!("/lib/modules/{kernel}/modules.dep"), format!("/usr/lib/modules/{kernel}/modules.dep")];
         bounding.is_some_and(|mask| mask & SYS_MODULE != 0)
             && trees.iter().any(|path| matches!(self.exists(path), Probe::Known(())))
-    }
-
-    fn reboot_pending(&self) -> Option<String> {
-        match self.read("/run/reboot-required.pkgs") {
-            Probe::Known(packages) => {
-                let packages: Vec<&str> = packages.lines().collect();
-                Some(format!("asked for by {}", packages.join(", ")))
-            }
-            Probe::Absent | Probe::Unreadable(_) => match self.exists("/run/reboot-required") {
-                Probe::Known(()) => Some("/run/reboot-required is there".into()),
-                Probe::Absent | Probe::Unreadable(_) => None,
-            },
-        }
     }
 
     fn homes(&self) -> BTreeMap<String, String> {

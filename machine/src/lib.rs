@@ -8,6 +8,7 @@ mod command;
 mod facts;
 mod lock;
 mod probe;
+mod reboot;
 mod room;
 mod root;
 mod users;

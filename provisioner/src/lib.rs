@@ -7,7 +7,7 @@ mod engine;
 mod recipe;
 mod resource;
 
-pub use apt::{Estimate, wait_for_packages};
+pub use apt::{Estimate, unfinished_packages, wait_for_packages};
 pub use audit::{Depth, Finding, audit};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
 pub use recipe::{

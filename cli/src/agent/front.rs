@@ -98,6 +98,13 @@ fn serve(
             }
             Err(reason) => refused(reason),
         },
+        Request::Boot => match Machine::this().boot_id() {
+            Ok(boot) => {
+                writer.send(&Report::Boot(boot))?;
+                Report::Done
+            }
+            Err(reason) => refused(reason),
+        },
         Request::Start { token, order, kernel } => {
             let kernel = kernel.map(|size| receive_kernel(size, client)).transpose()?;
             match begun(&token, &order, kernel.as_deref()) {

@@ -8,5 +8,5 @@ mod run_directory;
 mod worker;
 
 pub(crate) use front::front;
-pub(crate) use protocol::{Ended, Entry, Job, Order, Report, Request, RunEvent};
+pub(crate) use protocol::{Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent};
 pub(crate) use worker::{KernelTest, TestJob, Tests, worker};

@@ -18,6 +18,8 @@ pub(crate) enum Request {
     Start { token: String, order: Order, kernel: Option<u64> },
     /// Follow a run that was begun earlier (the newest, if none is named), from this entry on.
     Attach { run: Option<String>, from: u64 },
+    /// Which boot of the machine this is.
+    Boot,
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.
     Stop { run: String },
 }
@@ -34,8 +36,16 @@ pub(crate) struct Order {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Job {
-    Apply { bundle: Bundle, host: HostInfo },
+    Apply {
+        bundle: Bundle,
+        host: HostInfo,
+    },
     Test(crate::agent::worker::TestJob),
+    /// Reboot the machine if that is due. It is the run's last then, and whoever follows the run has this much time to
+    /// see the machine come back.
+    Reboot {
+        deadline: Duration,
+    },
 }
 
 /// What the agent says to the client.
@@ -46,6 +56,8 @@ pub(crate) enum Report {
         plan: Plan,
         findings: Vec<Finding>,
     },
+    /// The name of the boot.
+    Boot(String),
     /// A run is being followed; its name.
     Following {
         run: String,
@@ -86,6 +98,11 @@ pub(crate) enum RunEvent {
     Test {
         event: TestEvent,
     },
+    /// The machine is being rebooted; why, and how long it may take to come back, in seconds.
+    Rebooting {
+        reason: String,
+        deadline: u64,
+    },
     /// A job could not be done; the jobs after it are not begun.
     Failed {
         error: String,
@@ -109,4 +126,19 @@ pub(crate) struct Ended {
     pub(crate) failed: bool,
     /// Whether the run was stopped before its end.
     pub(crate) stopped: bool,
+    /// Why a reboot is due after an apply, where none was asked for.
+    #[serde(default)]
+    pub(crate) reboot_due: Option<String>,
+    /// The reboot that the run ended with: the jobs after it were not begun.
+    #[serde(default)]
+    pub(crate) reboot: Option<Reboot>,
+}
+
+/// A reboot that the machine's init system was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Reboot {
+    /// The name of the boot that it ends.
+    pub(crate) boot: String,
+    /// How long the machine may take to come back.
+    pub(crate) deadline: Duration,
 }

@@ -16,7 +16,7 @@ use toril_runner::{AcceleratorPolicy, ExpectedEnd, GuestSettings, Kernel, Suite}
 use super::front::read_recipe;
 use super::journal::JournalWriter;
 use super::run_directory::RunDirectory;
-use super::{Ended, Job, Order, RunEvent};
+use super::{Ended, Job, Order, Reboot, RunEvent};
 
 /// The unprivileged user that the recipe makes for tests.
 pub(super) const TEST_USER: &str = "toril";
@@ -90,30 +90,42 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     worker.write(RunEvent::Began { pid: std::process::id() });
     let mut ended = Ended::default();
-    match worker.lock(&order) {
+    let lock = match worker.lock(&order) {
         Err(error) => {
             ended.failed = true;
             worker.write(RunEvent::Failed { error });
+            None
         }
-        Ok(None) => ended.stopped = true,
-        Ok(Some(_lock)) => {
+        Ok(None) => {
+            ended.stopped = true;
+            None
+        }
+        Ok(Some(lock)) => {
             for job in &order.jobs {
                 // A run that came to its own end was not stopped, whenever the wish came.
                 ended.stopped |= worker.stop.load(Ordering::Relaxed);
-                if ended.stopped {
+                // A reboot may be all that an apply lacked, such as the modules of the installed kernel.
+                let lacks = ended.converged == Some(false) && !matches!(job, Job::Reboot { .. });
+                if ended.stopped || lacks {
                     break;
                 }
                 if let Err(error) = worker.job(job, &run, &mut ended) {
                     ended.failed = true;
                     worker.write(RunEvent::Failed { error });
                 }
-                if ended.failed || ended.stopped || ended.converged == Some(false) {
+                if ended.failed || ended.stopped || ended.reboot.is_some() {
                     break;
                 }
             }
+            Some(lock)
         }
-    }
+    };
+    let deadline = ended.reboot.as_ref().map(|reboot| reboot.deadline);
     worker.write(RunEvent::Ended { ended });
+    if let Some(deadline) = deadline {
+        worker.hold_until_down(deadline);
+    }
+    drop(lock);
     worker.broken.map_or(Ok(()), Err)
 }
 
@@ -136,6 +148,7 @@ impl Worker {
         let what = order.jobs.iter().map(|job| match job {
             Job::Apply { bundle, .. } => format!("apply {}", bundle.origin()),
             Job::Test(job) => format!("test {}", job.suite),
+            Job::Reboot { .. } => "reboot".into(),
         });
         let holder = LockHolder {
             who: order.who.clone(),
@@ -173,6 +186,7 @@ impl Worker {
         match job {
             Job::Apply { bundle, host } => self.apply(bundle, host, ended),
             Job::Test(job) => self.test(job, run, ended),
+            Job::Reboot { deadline } => self.reboot(*deadline, ended),
         }
     }
 
@@ -185,6 +199,7 @@ impl Worker {
         ended.applied = Some(applied.counts);
         ended.stopped |= applied.stopped;
         ended.converged = Some(applied.converged());
+        ended.reboot_due = Machine::this().reboot_pending();
         Ok(())
     }
 
@@ -197,18 +212,7 @@ impl Worker {
         };
         let stop = Arc::clone(&self.stop);
         // What a killed run's apt is still changing would be measured half-way.
-        let mut told = String::new();
-        let mut waiting = |line: &str| {
-            // The same wait is told once.
-            let who = line.rsplit_once(", ").map_or(line, |(who, _)| who);
-            if told != who {
-                told = who.to_owned();
-                let event =
-                    toril_provisioner::Event::Progress { resource: "packages".into(), line: line.into() };
-                self.write(RunEvent::Provision { event });
-            }
-        };
-        toril_provisioner::wait_for_packages(&stop, &mut waiting)?;
+        self.wait_for_packages()?;
         let options = toril_runner::Options {
             accelerator: job.policy,
             filter: job.filter.clone(),
@@ -221,5 +225,50 @@ impl Worker {
         ended.stopped |= summary.stopped;
         ended.tested = Some(summary);
         Ok(())
+    }
+
+    fn wait_for_packages(&mut self) -> Result<(), String> {
+        let stop = Arc::clone(&self.stop);
+        let mut told = String::new();
+        let mut waiting = |line: &str| {
+            // The same wait is told once.
+            let who = line.rsplit_once(", ").map_or(line, |(who, _)| who);
+            if told != who {
+                told = who.to_owned();
+                let event =
+                    toril_provisioner::Event::Progress { resource: "packages".into(), line: line.into() };
+                self.write(RunEvent::Provision { event });
+            }
+        };
+        toril_provisioner::wait_for_packages(&stop, &mut waiting)
+    }
+
+    /// Has the machine rebooted, if that is due, while nobody is at work on it.
+    fn reboot(&mut self, deadline: Duration, ended: &mut Ended) -> Result<(), String> {
+        let machine = Machine::this();
+        let Some(reason) = machine.reboot_pending() else { return Ok(()) };
+        self.wait_for_packages()?;
+        if let Some(packages) = toril_provisioner::unfinished_packages(&machine)? {
+            return Err(format!(
+                "a reboot is due ({reason}), and the host is not rebooted: dpkg has not finished ({packages}), and it might not come up; \
+                 see to that first: `dpkg --configure --pending` goes on with it"
+            ));
+        }
+        let boot = machine.boot_id()?;
+        // Told before it is asked for: the connection may not live long enough to tell of it afterwards.
+        self.write(RunEvent::Rebooting { reason, deadline: deadline.as_secs() });
+        machine.ask_for_reboot().map_err(|error| format!("the host is not rebooted: {error}"))?;
+        ended.reboot_due = None;
+        ended.reboot = Some(Reboot { boot, deadline });
+        Ok(())
+    }
+
+    /// Keeps the host to itself until it goes down, so that nobody begins what the reboot would end. Going down begins
+    /// with the signal that is otherwise a wish to stop.
+    fn hold_until_down(&self, deadline: Duration) {
+        let until = Instant::now() + deadline;
+        while !self.stop.load(Ordering::Relaxed) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }

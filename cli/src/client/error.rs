@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use toril_transport::{ChannelError, ConnectError, StartError};
 
 use crate::exit::Status;
@@ -24,6 +26,15 @@ pub(crate) enum ClientError {
         "the connection was lost before the host said whether the run has begun, and could not be had again: {last}"
     )]
     LostBefore { host: String, last: String },
+    /// The host was asked to reboot, and was not seen again.
+    #[error("the host did not come back within {} s after its reboot: {last}", deadline.as_secs())]
+    NotBack { host: String, deadline: Duration, last: String },
+    /// The host was asked to reboot, and answers as if nothing had been asked.
+    #[error("the host was asked to reboot, and after {} s it still runs the boot that was to end", deadline.as_secs())]
+    StillUp { host: String, deadline: Duration },
+    /// The user has left while the host was rebooting.
+    #[error("interrupted while the host was rebooting: what was to come after that was not begun")]
+    LeftInReboot { host: String },
     /// An attempt to connect failed, and nobody tried again.
     #[error("there is no connection to the host")]
     NotConnected,
@@ -69,6 +80,17 @@ impl ClientError {
             ),
             ClientError::Lost { host, run, .. } => {
                 Some(format!("the run goes on by itself: `toril attach {host} {run}` shows how it ends"))
+            }
+            ClientError::NotBack { host, .. } => Some(format!(
+                "look at the host's console, as its provider shows it; once it is up, the same command goes on with \
+                 `{host}`; a host that only takes longer is given more time by --reboot-timeout"
+            )),
+            ClientError::StillUp { host, .. } => Some(format!(
+                "something on {host} holds its shutdown up: `systemctl list-jobs` and `systemd-inhibit --list` name it; \
+                 once it has rebooted, give the same command again"
+            )),
+            ClientError::LeftInReboot { .. } => {
+                Some("once the host is back, the same command goes on from where it is".into())
             }
             // The agent's own words say it.
             ClientError::Refused(_) => None,

@@ -54,12 +54,13 @@ impl Client {
         tell: &mut dyn FnMut(Told),
     ) -> Result<Ended, ClientError> {
         let run = match self.open(&opening).await {
-            Err(lost) if lost.is_loss() => self.open_again(&opening, &lost, tell).await?,
+            Err(lost) if lost.is_loss() => self.open_again(&opening, &lost, RECONNECT, tell).await?,
             other => other?,
         };
         let mut seen = 0;
         let mut ended = None;
         let mut stopping = false;
+        let mut patience = RECONNECT;
         loop {
             let report = tokio::select! {
                 report = self.report() => report,
@@ -72,16 +73,24 @@ impl Client {
             match report {
                 Ok(Report::Entry(entry)) => {
                     seen = entry.number + 1;
-                    if let RunEvent::Ended { ended: end } = &entry.event {
-                        ended = Some(end.clone());
+                    match &entry.event {
+                        RunEvent::Ended { ended: end } => ended = Some(end.clone()),
+                        // What the run has said last is then heard when the machine is back.
+                        RunEvent::Rebooting { deadline, .. } => {
+                            patience = Duration::from_secs(*deadline).max(RECONNECT);
+                        }
+                        _ => {}
                     }
                     tell(Told::Run(entry.event));
                 }
                 Ok(Report::Done) => return ended.ok_or(ClientError::Unexpected),
                 Ok(_) => return Err(ClientError::Unexpected),
                 Err(lost) if lost.is_loss() => {
+                    if let Some(rebooting) = ended.take_if(|ended| ended.reboot.is_some()) {
+                        return Ok(rebooting);
+                    }
                     let opening = Opening::Attach { run: Some(run.clone()), from: seen };
-                    self.open_again(&opening, &lost, tell).await?;
+                    self.open_again(&opening, &lost, patience, tell).await?;
                     if stopping {
                         // The first may have been lost with the connection.
                         self.stop(&run).await;
@@ -123,9 +132,10 @@ impl Client {
         &mut self,
         opening: &Opening<'_>,
         lost: &ClientError,
+        patience: Duration,
         tell: &mut dyn FnMut(Told),
     ) -> Result<String, ClientError> {
-        let until = Instant::now() + RECONNECT;
+        let until = Instant::now() + patience;
         let mut last = super::chain(lost);
         tell(Told::Lost(last.clone()));
         let options = self.way.options.clone();

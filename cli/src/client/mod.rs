@@ -3,6 +3,7 @@
 mod error;
 mod follow;
 mod host;
+mod reboot;
 
 pub(crate) use error::{ClientError, Trouble, chain};
 pub(crate) use follow::Told;

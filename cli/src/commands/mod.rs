@@ -6,6 +6,7 @@ mod config;
 mod hosts;
 mod kernel;
 mod reach;
+mod reboot;
 mod recipe;
 pub(crate) mod sandbox;
 mod virtual_machine;

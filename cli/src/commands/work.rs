@@ -4,13 +4,13 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use toril_inventory::{Host, Target};
+use toril_inventory::{Host, Reach, Target};
 use toril_provisioner::{Bundle, Depth};
 use toril_runner::{Accelerator, AcceleratorPolicy};
 
 use super::choices::{Chooser, ChosenSuite, both};
 use super::hosts::{all, block_on};
-use super::{UsageError, finish, problem, reach};
+use super::{UsageError, finish, problem, reach, reboot};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
 use crate::arguments::{self, Running};
 use crate::client::{Client, ClientError, Trouble, Way};
@@ -31,6 +31,8 @@ struct Task {
     strict: bool,
     /// Whether hosts are changed without asking.
     yes: bool,
+    /// Whether hosts are rebooted where that is due, and how long they may take to come back.
+    reboot: Option<Duration>,
     suite: Option<ChosenSuite>,
     filter: Vec<String>,
     accelerator: Option<Accelerator>,
@@ -43,7 +45,14 @@ pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let testing = testing(&chooser, &arguments.suite, &arguments.running);
     let (recipe, testing) = both(chooser.recipe(&arguments.recipe), testing)?;
-    let task = Task { make: true, recipe: Some(recipe), change: true, yes: arguments.yes, ..testing };
+    let task = Task {
+        make: true,
+        recipe: Some(recipe),
+        change: true,
+        yes: arguments.yes,
+        reboot: rebooting(arguments.reboot),
+        ..testing
+    };
     work(&chooser, &arguments.hosts, task)
 }
 
@@ -54,6 +63,7 @@ pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> 
         recipe: Some(chooser.recipe(&arguments.recipe)?),
         change: !arguments.dry_run,
         yes: arguments.yes,
+        reboot: rebooting(arguments.reboot),
         wait: chooser.wait(&arguments.running),
         ..Task::default()
     };
@@ -88,6 +98,10 @@ fn testing(chooser: &Chooser, suite: &arguments::SuiteChoice, running: &Running)
         wait: chooser.wait(running),
         ..Task::default()
     })
+}
+
+fn rebooting(arguments: arguments::Reboot) -> Option<Duration> {
+    arguments.reboot.then_some(arguments.reboot_timeout)
 }
 
 /// TCG is for sandboxes; on another host somebody has to ask for it.
@@ -133,6 +147,12 @@ fn work(chooser: &Chooser, hosts: &arguments::Hosts, task: Task) -> Result<Statu
             "there is no terminal to confirm the changes on: give --yes, or look first with `toril check`";
         return Err(UsageError::Other(text.into()));
     }
+    let is_here = |target: &Target| matches!(target, Target::Host(host) if host.reach == Reach::Local);
+    if task.reboot.is_some() && targets.iter().any(|(_, target)| is_here(target)) {
+        let text = "--reboot: `local` is this machine, and the reboot would end toril with it: reboot it by hand, and give \
+                    the command without --reboot";
+        return Err(UsageError::Other(text.into()));
+    }
     let way = reach::way(&hosts.way)?;
     let names: Vec<String> = targets.iter().map(|(name, _)| name.clone()).collect();
     let recipe = task.recipe.as_ref().map(|(choice, _)| choice);
@@ -158,7 +178,7 @@ async fn visit_all(
     let mut visits = all(looks.collect::<Vec<_>>()).await;
     for visit in visits.iter_mut().filter(|visit| visit.changes && !task.yes) {
         let sandbox = visit.client.as_ref().is_some_and(|(host, _)| host.sandbox);
-        if !sandbox && !confirmed(&visit.outcome.host, &view, &interrupts) {
+        if !sandbox && !confirmed(&visit.outcome.host, task.reboot.is_some(), &view, &interrupts) {
             let trouble = "not confirmed; the host is as it was".to_owned().into();
             visit.fail(&view, "apply", &trouble, Status::Operation);
         }
@@ -223,6 +243,9 @@ async fn inspect(
         let facts = client.facts().await.map_err(|error| ("facts", error))?;
         view.show(Some(&host.name), &Shown::Facts { facts: &facts });
     }
+    if task.reboot.is_some() {
+        reboot::refuse_container(client).await.map_err(|error| ("reboot", error))?;
+    }
     if let Some((_, bundle)) = &task.recipe {
         view.show(Some(&host.name), &Shown::Step { text: "comparing with the recipe" });
         // Where hosts are changed, what a recipe does not say is not asked for.
@@ -239,13 +262,19 @@ async fn inspect(
         }
         let counts = plan.counts();
         visit.outcome.recipe = Some(counts);
-        if counts.failed > 0 && (!task.change || !plan.may_change()) {
+        let reboots = task.change && task.reboot.is_some() && plan.reboot.is_some();
+        let acts = task.change && plan.may_change() || reboots;
+        if let Some(reason) = plan.reboot.as_ref().filter(|_| !acts) {
+            reboot::tell_due(view, host, reason);
+        }
+        if counts.failed > 0 && !acts {
             visit.outcome.statuses.push(Status::Operation);
             return Ok(());
         }
-        if task.change && plan.may_change() {
+        if acts {
             visit.changes = true;
             visit.jobs.push(Job::Apply { bundle: bundle.clone(), host: reach::info(host) });
+            visit.jobs.extend(task.reboot.map(|deadline| Job::Reboot { deadline }));
         } else if counts.drifted > 0 {
             visit.outcome.statuses.push(Status::Drift);
         }
@@ -262,11 +291,12 @@ async fn inspect(
     Ok(())
 }
 
-fn confirmed(host: &str, view: &View, interrupts: &Interrupts) -> bool {
+fn confirmed(host: &str, reboots: bool, view: &View, interrupts: &Interrupts) -> bool {
     view.suspend(|| {
         let mut answer = String::new();
         let mut out = io::stdout().lock();
-        let asked = write!(out, "{host}: change it as shown? [y/N] ").and_then(|()| out.flush());
+        let reboot = if reboots { ", and reboot it if that is due" } else { "" };
+        let asked = write!(out, "{host}: change it as shown{reboot}? [y/N] ").and_then(|()| out.flush());
         asked.and_then(|()| interrupts.wait_for_line()).is_ok_and(|typed| typed)
             && io::stdin().lock().read_line(&mut answer).is_ok()
             && matches!(answer.trim(), "y" | "Y" | "yes")
@@ -280,9 +310,13 @@ async fn act(mut visit: Visit, wait: Duration, view: View, interrupts: Interrupt
         let mut lost = false;
         if !jobs.is_empty() {
             let order = Order { who: reach::who(), wait, jobs };
-            let mut tell = |told| reach::show(&view, &host.name, &told);
-            match client.run(order, None, &interrupts, &mut tell).await {
-                Ok(ended) => conclude(&mut visit.outcome, ended),
+            match reboot::run(&mut client, &host, order, &view, &interrupts).await {
+                Ok(ended) => {
+                    if let Some(reason) = &ended.reboot_due {
+                        reboot::tell_due(&view, &host, reason);
+                    }
+                    conclude(&mut visit.outcome, ended);
+                }
                 Err(error) => {
                     lost = true;
                     visit.fail(&view, "the run", &Trouble::from(&error), error.status());

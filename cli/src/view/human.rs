@@ -70,6 +70,10 @@ impl Human {
                 let reason = reason.lines().next().unwrap_or_default();
                 self.line(host, &format!("the connection was lost and is made again ({reason})"));
             }
+            Shown::Rebooted { milliseconds } => {
+                let time = Duration::from_millis(*milliseconds).as_secs_f64();
+                self.line(host, &format!("{}, and back after {time:.1} s", style("rebooted").green()));
+            }
             Shown::RecipeTest { trials, .. } => self.trials(trials),
             Shown::Problem { doing, error, remedy } => {
                 self.clear(host);
@@ -163,6 +167,7 @@ impl Human {
             }
             RunEvent::Provision { event } => self.provision(host, event),
             RunEvent::Test { event } => self.test(host, event),
+            RunEvent::Rebooting { reason, .. } => self.line(host, &format!("rebooting: {reason}")),
             RunEvent::Failed { error } => {
                 self.line(host, &format!("{} {error}", style("error:").red().bold()))
             }

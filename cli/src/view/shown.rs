@@ -33,6 +33,11 @@ pub(crate) enum Shown<'e> {
     Run { run: &'e RunEvent },
     /// The connection was lost in a run, and is being made again.
     Lost { reason: &'e str },
+    /// The host is back after a reboot.
+    Rebooted {
+        /// From when it was asked for.
+        milliseconds: u64,
+    },
     /// How a recipe's trials came out.
     RecipeTest { recipe: &'e str, trials: &'e [Trial] },
     /// Something could not be done.

@@ -16,6 +16,18 @@ fn a_host_is_not_changed_without_a_word_from_anybody() {
     assert_snapshot!([trap.seen(&["apply"]), trap.seen(&["up"]), trap.seen(&["up", "--json"])].join("\n"));
 }
 
+#[test]
+fn this_machine_is_not_rebooted_under_toril() {
+    let trap = Trap::set();
+    assert_snapshot!(
+        [
+            trap.seen(&["apply", "local", "--yes", "--reboot"]),
+            trap.seen(&["apply", "--reboot-timeout", "1m"])
+        ]
+        .join("\n")
+    );
+}
+
 /// Calls toril as somebody who is not root, whoever runs the tests.
 fn as_nobody(arguments: &[&str]) -> String {
     let is_root = fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t");

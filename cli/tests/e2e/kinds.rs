@@ -153,6 +153,8 @@ fn each_is_made_and_its_drift_is_named_and_mended() {
     let recipe = recipe.path();
     let arguments = |command: &'static str| [command, &host, "--recipe", &recipe];
     toril(&arguments("check")).exits(3).shows("13 of 14 resources have to change");
+    let reboot = toril(&[&arguments("apply")[..], &["--yes", "--reboot"]].concat()).exits(1);
+    reboot.shows("this host is a container (toril-sandbox)").hides("changed ");
     toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(0).shows("nothing left to change");
     toril(&arguments("check")).exits(0).shows("nothing to change in 14 resources");
 

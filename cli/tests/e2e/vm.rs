@@ -1,9 +1,6 @@
 //! A real machine: what containers cannot show. Its modules, udev, sysctls, units and starts are its own, and KVM works
 //! in it.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
 use crate::harness::{Sandbox, document, toril};
 
 /// One of each kind that only a real machine has.
@@ -36,6 +33,15 @@ ExecStart=/bin/sleep infinity
 [Install]
 WantedBy=multi-user.target
 """
+
+[[resource]]
+name = "what another boot wants"
+file = { path = "/srv/wanted", content = "x" }
+on-change = ["after the reboot"]
+
+[[handler]]
+name = "after the reboot"
+command = ["sh", "-c", "test ! -e /run/reboot-required && cp /proc/sys/kernel/random/boot_id /srv/done"]
 "#;
 
 /// All of them, by hand: in the files and in the machine as it runs.
@@ -45,6 +51,7 @@ modprobe --remove vhost_vsock
 sed -i s/0660/0666/ /etc/udev/rules.d/65-toril-vhost-vsock.rules
 sysctl -q -w vm.swappiness=60
 systemctl disable --now --quiet e2e.service
+rm -f /srv/wanted /srv/done
 "#;
 
 /// What the machine itself says: module, device, parameter, unit.
@@ -70,7 +77,7 @@ fn what_only_a_real_machine_has_is_brought_about_and_kept() {
     sandbox.sudo(BREAK);
     with_recipe("check")
         .exits(3)
-        .shows("4 of 4 resources have to change")
+        .shows("5 of 5 resources have to change; no reboot")
         .shows("  ~ the module\n")
         .shows("loaded: no → yes")
         .shows("  ~ the rule\n")
@@ -79,24 +86,43 @@ fn what_only_a_real_machine_has_is_brought_about_and_kept() {
     with_recipe("apply").exits(0).shows("observed once more: nothing left to change");
     assert_eq!(sandbox.sudo(LOOK), GOOD);
 
-    start_again(&sandbox);
-    with_recipe("check").exits(0).shows("nothing to change in 4 resources");
-    assert_eq!(sandbox.sudo(LOOK), GOOD);
+    // Not due: not made.
+    let rebooting = |command: &str| toril(&[command, "--recipe", &recipe.path(), &host, "--reboot"]);
+    rebooting("apply").exits(0).hides("reboot");
 
+    // Refused by the host itself.
+    sandbox.sudo("touch /run/reboot-required; systemctl mask --quiet --runtime reboot.target");
+    with_recipe("check").exits(0).shows(&format!("`toril apply {host} --reboot` makes it"));
+    rebooting("apply").exits(1).shows("the host is not rebooted: `systemctl --no-block reboot`");
+    sandbox.sudo("systemctl unmask --quiet --runtime reboot.target");
+
+    sandbox.sudo(BREAK);
+    let boot = sandbox.ssh("cat /proc/sys/kernel/random/boot_id");
     // The processor that QEMU emulates has virtualisation of its own.
-    let up = toril(&["up", &host]).exits(0);
-    up.shows("guests run under KVM; using it").shows("3 passed  KVM").hides("TCG");
+    let up = rebooting("up").exits(0);
+    up.shows("5 of 5 resources have to change; a reboot is due (/run/reboot-required is there)")
+        .shows("changed the unit")
+        .shows("failed after the reboot: ")
+        .shows("rebooting: /run/reboot-required is there\n")
+        .shows("rebooted, and back after ")
+        .shows("changed after the reboot ")
+        .shows("6 changed")
+        .shows("guests run under KVM; using it")
+        .shows("3 passed  KVM")
+        .hides("TCG");
+    let now = sandbox.ssh("cat /proc/sys/kernel/random/boot_id");
+    assert_ne!(now, boot);
+    assert_eq!(sandbox.sudo("cat /srv/done"), now, "the handler that failed is done in the new boot");
+    with_recipe("check").exits(0).shows("nothing to change in 5 resources").hides("a reboot is due");
+    assert_eq!(sandbox.sudo(LOOK), GOOD);
+    toril(&["check", &host]).exits(0);
     sandbox.is_clean();
     assert_eq!(sandbox.sudo("pgrep --list-full 'qemu|virtiofsd|toril' || :"), "");
-}
 
-fn start_again(sandbox: &Sandbox) {
-    let boot = |sandbox: &Sandbox| sandbox.try_ssh("cat /proc/sys/kernel/random/boot_id").stdout;
-    let before = boot(sandbox);
-    sandbox.try_ssh("sudo systemctl reboot");
-    let until = Instant::now() + Duration::from_secs(180);
-    while [String::new(), before.clone()].contains(&boot(sandbox)) {
-        assert!(Instant::now() < until, "{} does not come back", sandbox.host());
-        sleep(Duration::from_millis(500));
-    }
+    // It takes longer than this, as far as anybody here can tell.
+    sandbox.sudo("touch /run/reboot-required");
+    toril(&["apply", "--recipe", &recipe.path(), &host, "--reboot", "--reboot-timeout", "2s"])
+        .exits(1)
+        .shows("within 2 s after its reboot")
+        .shows("--reboot-timeout");
 }

@@ -10,5 +10,6 @@ mod transaction;
 pub use estimate::Estimate;
 pub(crate) use estimate::estimate;
 pub use locks::wait_for_packages;
+pub use status::unfinished_packages;
 pub(crate) use status::{Database, PackageState};
 pub(crate) use transaction::{install, mark};

@@ -97,6 +97,20 @@ impl Database {
     }
 }
 
+/// Packages of this machine that dpkg did not finish: it might not come up after a reboot. `None`: there are none.
+///
+/// # Errors
+/// dpkg's database cannot be read; why.
+pub fn unfinished_packages(machine: &Machine) -> Result<Option<String>, String> {
+    let database = Database::read(machine).map_err(|error| error.to_string())?;
+    let names: Vec<&str> = database.interrupted().collect();
+    Ok(match (names.is_empty(), database.pending_updates) {
+        (false, _) => Some(names.join(", ")),
+        (true, 0) => None,
+        (true, _) => Some("there are entries in /var/lib/dpkg/updates".into()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -146,6 +160,7 @@ mod tests {
         assert_eq!(database.pending_updates, 0);
         fs::write(dpkg.join("updates/0001"), "").unwrap();
         assert_eq!(Database::read(&machine).unwrap().pending_updates, 1);
+        assert_eq!(unfinished_packages(&machine).unwrap().unwrap(), "bad, half");
     }
 
     #[test]

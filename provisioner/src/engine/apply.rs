@@ -6,7 +6,7 @@ use toril_machine::{Facts, Machine};
 
 use super::handlers::Due;
 use super::plan::{check_supported, observe_to_apply, plan};
-use super::{Counts, Event, ItemState, PlanError, handlers};
+use super::{Counts, Event, ItemState, Plan, PlanError, handlers};
 use crate::recipe::{Declared, Recipe};
 use crate::resource::{AptPackages, Change, Context, ResourceError};
 
@@ -66,7 +66,8 @@ pub fn apply(
         run.handlers();
     }
     let Run { mut counts, failed, failed_handlers, .. } = run;
-    let after = plan(recipe, machine, facts)?;
+    // What was installed may want a reboot that was not due before.
+    let after = Plan { reboot: machine.reboot_pending(), ..plan(recipe, machine, facts)? };
     if counts.changed > 0 && failed.is_empty() && failed_handlers.is_empty() && !stopped {
         for item in after.items.iter().filter(|item| !item.state.changes().is_empty()) {
             counts.failed += 1;
