@@ -9,6 +9,8 @@ mod change;
 mod command;
 mod directory;
 mod download;
+mod earlier_build;
+mod earlier_build_files;
 mod file;
 mod git_checkout;
 mod group;
@@ -48,6 +50,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { key: "command", read: command::read },
     KindEntry { key: "directory", read: directory::read },
     KindEntry { key: "download", read: download::read },
+    KindEntry { key: "earlier-build", read: earlier_build::read },
     KindEntry { key: "file", read: file::read },
     KindEntry { key: "git-checkout", read: git_checkout::read },
     KindEntry { key: "group", read: group::read },

@@ -1,6 +1,7 @@
 //! `symlink`: a symbolic link to this target.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -89,12 +90,7 @@ impl Kind for Symlink {
                 .map_err(|error| ResourceError(format!("cannot remove {}: {error}", self.path)))?,
             _ => {}
         }
-        // A link cannot be changed: another one takes its name, so that there is one at every moment.
-        let directory = place.parent().unwrap_or(Path::new("/"));
-        tempfile::Builder::new()
-            .prefix(".toril-")
-            .make_in(directory, |temporary| symlink(&self.target, temporary))
-            .and_then(|link| link.into_temp_path().persist(&place).map_err(|error| error.error))
+        put_link(&place, &self.target)
             .map_err(|error| ResourceError(format!("cannot make the link {}: {error}", self.path)))
     }
 
@@ -106,6 +102,15 @@ impl Kind for Symlink {
         let target = self.target.starts_with('/').then(|| Wanted::path(&self.target));
         target.into_iter().chain([Wanted::Above(self.path.clone())]).collect()
     }
+}
+
+/// Makes a link. One cannot be changed: another one takes its name, so that there is one at every moment.
+pub(super) fn put_link(place: &Path, target: &str) -> io::Result<()> {
+    let directory = place.parent().unwrap_or(Path::new("/"));
+    tempfile::Builder::new()
+        .prefix(".toril-")
+        .make_in(directory, |temporary| symlink(target, temporary))
+        .and_then(|link| link.into_temp_path().persist(place).map_err(|error| error.error))
 }
 
 #[cfg(test)]
