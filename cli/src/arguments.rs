@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Say what is known of hosts.
     Facts(Facts),
+    /// Say what this machine, the way to hosts and the hosts themselves lack for the job. Changes nothing.
+    Doctor(Doctor),
     /// Follow a run that was begun earlier, from its beginning to its end.
     Attach(Attach),
     /// Say what holds here where the command line says nothing, and where each value comes from.
@@ -43,6 +45,9 @@ pub(crate) enum Command {
     /// A run on the host.
     #[command(hide = true)]
     AgentWorker { directory: PathBuf },
+    /// A trial of KVM, in a process that may hang.
+    #[command(hide = true)]
+    TryKvm,
     /// A test's own process namespace.
     #[command(hide = true)]
     Isolate,
@@ -250,6 +255,12 @@ pub(crate) struct Run {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Facts {
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) hosts: Hosts,
 }

@@ -23,12 +23,19 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Agent => internal(agent::front()),
         Command::AgentWorker { directory } => internal(agent::worker(directory)),
+        Command::TryKvm => internal(try_kvm()),
         Command::Isolate => toril_runner::isolate(),
         Command::SandboxStage { arguments } => {
             internal(toril_sandbox::stage(&arguments).map(|never| match never {}))
         }
         command => commands::run(command).into(),
     }
+}
+
+/// Prints what came of a trial of KVM, as JSON.
+fn try_kvm() -> io::Result<()> {
+    let trial = serde_json::to_string(&toril_machine::try_kvm())?;
+    writeln!(io::stdout(), "{trial}")
 }
 
 /// The end of a hidden command, whose reader is another toril: it shows what is said here to the user.

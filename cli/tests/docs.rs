@@ -194,13 +194,14 @@ fn every_problem_number_is_explained() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &["up"],
         &["apply"],
         &["check"],
         &["test"],
         &["run"],
         &["facts"],
+        &["doctor"],
         &["attach"],
         &["config"],
         &["recipe", "list"],

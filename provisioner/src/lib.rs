@@ -4,12 +4,14 @@
 mod apt;
 mod audit;
 mod engine;
+mod preflight;
 mod recipe;
 mod resource;
 
 pub use apt::{Estimate, unfinished_packages, wait_for_packages};
 pub use audit::{Depth, Finding, audit};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
+pub use preflight::{Check, CheckState, KVM, preflight};
 pub use recipe::{
     Bundle, Described, DescribedHandler, HostInfo, Recipe, RecipeFile, Release, TemplateFile,
     describe_releases, sample_facts,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use toril_machine::{Facts, Machine, Probe, STANDARD_PATH};
-use toril_provisioner::{Bundle, Depth, Finding, HostInfo, Plan, Recipe};
+use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe};
 use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
 use super::journal::{BEGINNING, FollowError, follow, prepare};
@@ -91,6 +91,13 @@ fn serve(
             }
             Err(error) => refused(error),
         },
+        Request::Preflight { network, clock } => match preflight(network, clock) {
+            Ok(checks) => {
+                writer.send(&Report::Preflight(checks))?;
+                Report::Done
+            }
+            Err(reason) => refused(reason),
+        },
         Request::Plan { bundle, host, audit } => match plan(&bundle, &host, audit) {
             Ok((plan, findings)) => {
                 writer.send(&Report::Plan { plan, findings })?;
@@ -142,6 +149,14 @@ pub(super) fn read_recipe(bundle: &Bundle, host: &HostInfo) -> Result<(Recipe, F
     let facts = Machine::this().facts().map_err(|error| error.to_string())?;
     let recipe = Recipe::read(bundle, &facts, host).map_err(|problems| problems.to_string())?;
     Ok((recipe, facts))
+}
+
+fn preflight(network: bool, clock: Duration) -> Result<Vec<Check>, String> {
+    let machine = Machine::this();
+    let facts = machine.facts().map_err(|error| error.to_string())?;
+    let program = format!("/proc/{}/exe", std::process::id());
+    let trial = toril_machine::try_kvm_apart(&[program.into(), "try-kvm".into()])?;
+    Ok(toril_provisioner::preflight(&machine, &facts, &trial, network, clock))
 }
 
 fn plan(bundle: &Bundle, host: &HostInfo, audit: Option<Depth>) -> Result<(Plan, Vec<Finding>), String> {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, LockHolder};
-use toril_provisioner::{Bundle, Counts, Depth, Finding, HostInfo, Plan};
+use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, Plan};
 use toril_runner::Event as TestEvent;
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
@@ -11,6 +11,13 @@ use toril_runner::Event as TestEvent;
 pub(crate) enum Request {
     /// What the machine is.
     Facts,
+    /// Whether it can become what a recipe makes of it, as far as that can be known beforehand. Reads only.
+    Preflight {
+        /// Whether mirrors are asked to answer.
+        network: bool,
+        /// The client's clock, counted from 1970.
+        clock: Duration,
+    },
     /// What it lacks of a recipe and, where that is asked too, what is wrong with it beyond. Reads only, needs no lock.
     Plan { bundle: Bundle, host: HostInfo, audit: Option<Depth> },
     /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow. The token (16 hexadecimal digits)
@@ -52,6 +59,7 @@ pub(crate) enum Job {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     Facts(Box<Facts>),
+    Preflight(Vec<Check>),
     Plan {
         plan: Plan,
         findings: Vec<Finding>,

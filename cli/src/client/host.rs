@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use toril_inventory::Host;
 use toril_machine::Facts;
-use toril_provisioner::{Bundle, Depth, Finding, HostInfo, Plan};
+use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan};
 use toril_transport::{AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, Sudo};
 
 use super::ClientError;
@@ -74,6 +74,19 @@ impl Client {
         let Report::Facts(facts) = self.report().await? else { return Err(ClientError::Unexpected) };
         self.done().await?;
         Ok(*facts)
+    }
+
+    /// Whether the host can become what a recipe makes of it, as far as that can be known beforehand. `network`: mirrors
+    /// are asked to answer; `clock` is this machine's, counted from 1970.
+    pub(crate) async fn preflight(
+        &mut self,
+        network: bool,
+        clock: Duration,
+    ) -> Result<Vec<Check>, ClientError> {
+        self.send(&Request::Preflight { network, clock }).await?;
+        let Report::Preflight(checks) = self.report().await? else { return Err(ClientError::Unexpected) };
+        self.done().await?;
+        Ok(checks)
     }
 
     /// What the host lacks of a recipe and, where that is asked too, what is wrong with it beyond.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toril_inventory::{Inventory, Target};
 use toril_provisioner::{Bundle, HostInfo, Recipe, RecipeFile};
-use toril_runner::{Accelerator, BuiltInSuite, Suite};
+use toril_runner::{Accelerator, AcceleratorChoice, Action, BuiltInSuite, Suite};
 
 use super::UsageError;
 use crate::arguments::{Accel, AcceleratorArgument, RecipeChoice, Running, SuiteChoice, Way};
@@ -22,6 +22,8 @@ pub(super) struct ChosenSuite {
     pub(super) document: String,
     pub(super) text: String,
     pub(super) vars: BTreeMap<String, String>,
+    /// Whether it has guests of which it does not say itself that they are emulated.
+    pub(super) needs_kvm: bool,
 }
 
 /// Chooses by the command line, and by the settings where it says nothing.
@@ -62,8 +64,10 @@ impl Chooser {
                 names.join(", ")
             )));
         }
+        let has_guests = suite.tests.iter().any(|test| matches!(test.action, Action::Guest(_)));
+        let needs_kvm = has_guests && suite.accelerator != AcceleratorChoice::Only(Accelerator::Tcg);
         let choice = Choice { name, origin, chosen: chosen.to_string(), description: suite.description };
-        Ok(ChosenSuite { choice, document, text, vars })
+        Ok(ChosenSuite { choice, document, text, vars, needs_kvm })
     }
 
     /// The hosts that were named, each once.
@@ -83,6 +87,11 @@ impl Chooser {
             }
         }
         Ok(targets)
+    }
+
+    /// Whether the settings name any host.
+    pub(super) fn has_hosts(&self) -> bool {
+        !self.settings.hosts.value.is_empty()
     }
 
     /// How long to wait for another run on a host to end.

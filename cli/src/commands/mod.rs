@@ -3,6 +3,7 @@
 mod attach;
 mod choices;
 mod config;
+mod doctor;
 mod hosts;
 mod kernel;
 mod reach;
@@ -50,15 +51,18 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Check(arguments) => work::check(&arguments),
         Command::Test(arguments) => work::test(&arguments),
         Command::Facts(arguments) => work::facts(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Run(arguments) => kernel::run(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Config(arguments) => config::config(&arguments),
         Command::Recipe(arguments) => recipe::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         // main has taken these.
-        Command::Agent | Command::AgentWorker { .. } | Command::Isolate | Command::SandboxStage { .. } => {
-            Ok(Status::Usage)
-        }
+        Command::Agent
+        | Command::AgentWorker { .. }
+        | Command::Isolate
+        | Command::TryKvm
+        | Command::SandboxStage { .. } => Ok(Status::Usage),
     };
     result.unwrap_or_else(|error| {
         // Mistakes are shown with their places first, and counted at the end.

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use toril_inventory::{Host, Reach, Target};
-use toril_provisioner::{Bundle, Depth};
+use toril_provisioner::{Bundle, CheckState, Depth, Plan};
 use toril_runner::{Accelerator, AcceleratorPolicy};
 
 use super::choices::{Chooser, ChosenSuite, both};
 use super::hosts::{all, block_on};
-use super::{UsageError, finish, problem, reach, reboot};
+use super::{UsageError, doctor, finish, problem, reach, reboot};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
 use crate::arguments::{self, Running};
 use crate::client::{Client, ClientError, Trouble, Way};
@@ -272,6 +272,13 @@ async fn inspect(
             return Ok(());
         }
         if acts {
+            if plan.may_change()
+                && !is_fit(client, host, task, &plan, view).await.map_err(|error| ("preflight", error))?
+            {
+                visit.outcome.problem = Some("the host cannot do the job; nothing was changed".into());
+                visit.outcome.statuses.push(Status::Setup);
+                return Ok(());
+            }
             visit.changes = true;
             visit.jobs.push(Job::Apply { bundle: bundle.clone(), host: reach::info(host) });
             visit.jobs.extend(task.reboot.map(|deadline| Job::Reboot { deadline }));
@@ -289,6 +296,26 @@ async fn inspect(
         }));
     }
     Ok(())
+}
+
+/// Asks, before anything is installed, whether the host can do the job at all, and tells what speaks against it.
+async fn is_fit(
+    client: &mut Client,
+    host: &Host,
+    task: &Task,
+    plan: &Plan,
+    view: &View,
+) -> Result<bool, ClientError> {
+    let downloads = plan.estimate.is_none_or(|estimate| estimate.packages > 0);
+    let mut checks = client.preflight(downloads, doctor::clock()).await?;
+    // An apply may be for another purpose, and emulated guests do without KVM.
+    let needs_kvm = task.suite.as_ref().is_some_and(|suite| suite.needs_kvm)
+        && !policy(task.accelerator, host).tcg_allowed;
+    if !needs_kvm {
+        checks.iter_mut().for_each(doctor::allow_emulation);
+    }
+    view.show(Some(&host.name), &Shown::Checks { checks: &checks, all: false });
+    Ok(checks.iter().all(|check| check.state != CheckState::Bad))
 }
 
 fn confirmed(host: &str, reboots: bool, view: &View, interrupts: &Interrupts) -> bool {

@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toril_machine::Facts;
-use toril_provisioner::Event as ProvisionEvent;
+use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::{Case, CaseResult, Event as TestEvent, Outcome, TestResult};
 
 use super::{Choice, HostOutcome, Shown, Trial, plan, trial};
@@ -57,6 +57,11 @@ impl Human {
                 }
             }
             Shown::Facts { facts } => facts_lines(facts).iter().for_each(|line| self.line(host, line)),
+            Shown::Checks { checks, all } => {
+                let shown = checks.iter().filter(|check| *all || check.state != CheckState::Fine);
+                let of = host.unwrap_or("this machine");
+                shown.flat_map(check_lines).for_each(|text| self.line(Some(of), &text));
+            }
             Shown::Plan { plan } => {
                 self.line(host, &plan::headline(plan));
                 plan::lines(plan, self.verbose).iter().for_each(|line| self.print(line));
@@ -316,6 +321,18 @@ impl Human {
             drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         });
     }
+}
+
+fn check_lines(check: &Check) -> Vec<String> {
+    let sign = match check.state {
+        CheckState::Fine => style("✓").green(),
+        CheckState::Unknown => style("?").dim(),
+        CheckState::Doubtful => style("!").yellow(),
+        CheckState::Bad => style("✗").red().bold(),
+    };
+    let mut lines = vec![format!("{sign} {}: {}", check.name, check.what)];
+    lines.extend(check.remedy.iter().map(|remedy| format!("    try: {remedy}")));
+    lines
 }
 
 fn case_words(case: &Case) -> String {

@@ -1,6 +1,6 @@
 use serde::Serialize;
 use toril_machine::Facts;
-use toril_provisioner::{Finding, Plan};
+use toril_provisioner::{Check, Finding, Plan};
 
 use super::Trial;
 use crate::agent::RunEvent;
@@ -25,6 +25,8 @@ pub(crate) enum Shown<'e> {
     },
     /// What the host is.
     Facts { facts: &'e Facts },
+    /// What was asked of a machine before it is used, and how it stands. `all`: also what is as it should be.
+    Checks { checks: &'e [Check], all: bool },
     /// What the host lacks.
     Plan { plan: &'e Plan },
     /// What is wrong with the host beyond its recipe, and whether that is drift.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Finished, Sandbox, TORIL, Toril, toril};
+use crate::harness::{Finished, Sandbox, TORIL, Toril, skip, toril};
 
 /// A sandbox as a host that toril knows nothing of: by its address, over plain ssh.
 struct Plain<'s> {
@@ -217,6 +217,47 @@ fn errors_of_a_recipe_that_is_for_other_hosts() {
         let refused = toril(&[command, &sandbox.host(), "--recipe", &recipe]).exits(1);
         refused.shows("this host runs debian 12").shows("supports debian 13").hides("passed");
     }
+}
+
+#[test]
+fn errors_of_a_host_that_can_never_do_the_job_come_before_anything_is_installed() {
+    let Some(sandbox) = Sandbox::fresh("unfit") else { return };
+    let plain = Plain::of(&sandbox, "debian");
+    let doctor = plain.call(&["doctor"]);
+    if doctor.stdout.contains("✓ KVM") {
+        return skip("guests run under KVM here, so this machine makes no host that cannot do the job");
+    }
+    doctor.exits(5).shows("✗ KVM: ").shows("✓ mirror").shows("✓ host key").shows("✓ disk");
+    let packages = "sha256sum /var/lib/dpkg/status";
+    let before = sandbox.sudo(packages);
+    let refused = plain.call(&["up", "--yes"]).exits(5);
+    refused
+        .shows("✗ KVM: ")
+        .shows("have guests emulated, by `--accel tcg`")
+        .shows("the host cannot do the job; nothing was changed")
+        .hides("changed ");
+    assert_eq!(sandbox.sudo(packages), before);
+
+    // What does not need KVM is told of it, and goes on.
+    let (recipe, _files) = recipe("make");
+    let apply = plain.call(&["apply", "--yes", "--recipe", &recipe]).exits(0);
+    apply.shows("! KVM: ").shows("changed a program");
+    toril(&["doctor", &sandbox.host()]).exits(0).shows("! KVM").shows("this machine: ✓ ssh: ");
+}
+
+#[test]
+fn errors_of_a_mirror_that_does_not_answer_are_seen_beforehand() {
+    let Some(sandbox) = Sandbox::fresh("mirror") else { return };
+    sandbox.sudo(
+        "rm -f /etc/apt/apt.conf.d/*proxy*; rm -f /etc/apt/sources.list.d/*; \
+         echo 'deb http://127.0.0.1:9/debian bookworm main' > /etc/apt/sources.list",
+    );
+    toril(&["doctor", &sandbox.host()])
+        .exits(0)
+        .shows("! mirror: 127.0.0.1 port 9 does not answer: Connection refused")
+        .shows("try: check the host's network");
+    sandbox.sudo("echo 'deb http://no-such-name.invalid/debian bookworm main' > /etc/apt/sources.list");
+    toril(&["doctor", &sandbox.host()]).exits(0).shows("! mirror: no-such-name.invalid has no address");
 }
 
 /// A recipe of one package, in a directory that must be kept.

@@ -89,6 +89,23 @@ fn all(machine: &Machine) -> Result<Vec<String>, ResourceError> {
     Ok(paths)
 }
 
+/// The mirrors that the lists name, in their order.
+pub(crate) fn mirrors(machine: &Machine) -> Result<Vec<String>, ResourceError> {
+    let mut found = Vec::new();
+    for path in all(machine)? {
+        let Some(text) = machine.read(&path).known().map_err(ResourceError)? else { continue };
+        let entries: Vec<Entry<'_>> = match path.ends_with(".sources") {
+            true => {
+                let lines: Vec<&str> = text.lines().collect();
+                lines.split(|line| line.trim().is_empty()).map(entry_of_paragraph).collect()
+            }
+            false => text.lines().filter_map(entry_of_line).collect(),
+        };
+        found.extend(entries.into_iter().flat_map(|entry| entry.uris).map(str::to_owned));
+    }
+    Ok(found)
+}
+
 /// Whether a mirror is this one: `http://h/debian` is not `http://h/debian-security`.
 fn is_below(uri: &str, retired: &str) -> bool {
     let retired = retired.trim_end_matches('/');

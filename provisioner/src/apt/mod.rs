@@ -9,6 +9,7 @@ mod transaction;
 
 pub use estimate::Estimate;
 pub(crate) use estimate::estimate;
+pub(crate) use lists::mirrors;
 pub use locks::wait_for_packages;
 pub use status::unfinished_packages;
 pub(crate) use status::{Database, PackageState};
