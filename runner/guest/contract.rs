@@ -44,6 +44,18 @@ pub const FS_READ: &str = "virtio-fs-read";
 /// The case of `write=PATH`: the text of `token=` was written to the file.
 pub const FS_WRITE: &str = "virtio-fs-write";
 
+/// The case of `vsock-connect=PORT`: the guest connected to this port of the host (CID 2), sent the text of `token=` as
+/// a line and got a line back, which is the value of the same name; the metrics `vsock-ticks` and `vsock-time` (us) say
+/// how long that took.
+pub const VSOCK_CONNECT: &str = "vsock-connect";
+
+/// The case of `vsock-listen=PORT`: somebody connected to this port of the guest, sent a line, which is the value of the
+/// same name, and was answered by a line: the text of `token=` and a space where there is one, then the line.
+pub const VSOCK_LISTEN: &str = "vsock-listen";
+
+/// The value, told when the guest can be connected to: its CID and the port, as `CID:PORT`.
+pub const VSOCK_LISTENING: &str = "vsock-listening";
+
 /// The I/O port of `-device isa-debug-exit,iobase=0xf4,iosize=4`, which the guest ends through. Without the
 /// device it ends in a triple fault.
 pub const EXIT_PORT: u16 = 0xf4;

@@ -2,28 +2,32 @@
 
 use core::fmt;
 
-use crate::contract::{FS_MOUNT, FS_READ, FS_WRITE};
+use crate::contract::{FS_MOUNT, FS_READ, FS_WRITE, VSOCK_CONNECT, VSOCK_LISTEN, VSOCK_LISTENING};
 use crate::options::Options;
-use crate::virtio::fs::{Content, FileSystem, Problem};
+use crate::virtio::fs::{self, Content, FileSystem};
+use crate::virtio::vsock::{self, Vsock};
 use crate::{clock, report};
 
 /// As much of a file's beginning is shown.
 const SHOWN: usize = 200;
 
 /// What is written where the command line gives no text.
-const NOTHING_GIVEN: &str = "written by toril-guest";
+const NOTHING_GIVEN: &str = "from toril-guest";
 
 /// Runs what the command line asks for.
 pub fn run(options: &Options) {
     if let Some(tag) = options.fs {
         file_system(tag, options);
     }
+    if options.vsock_connect.is_some() || options.vsock_listen.is_some() {
+        sockets(options);
+    }
 }
 
 fn file_system(tag: &str, options: &Options) {
     let mut mounted = match FileSystem::mount(options.command_line, tag) {
         Ok(mounted) => {
-            report::case::<Problem>(FS_MOUNT, 1, Ok(()));
+            report::case::<fs::Problem>(FS_MOUNT, 1, Ok(()));
             Ok(mounted)
         }
         Err(problem) => {
@@ -49,7 +53,7 @@ fn file_system(tag: &str, options: &Options) {
     }
 }
 
-fn read(mounted: &mut FileSystem, name: &str) -> Result<(), Problem> {
+fn read(mounted: &mut FileSystem, name: &str) -> Result<(), fs::Problem> {
     let mut beginning = [0; SHOWN];
     let mut shown = 0;
     let content = mounted.read(name, |piece| {
@@ -70,6 +74,53 @@ fn figures(content: &Content) {
         report::metric("virtio-fs-time", micros, "us");
         report::metric("virtio-fs-rate", content.length * 1_000_000 / micros.max(1) >> 10, "KiB/s");
     }
+}
+
+fn sockets(options: &Options) {
+    let mut device = Vsock::open(options.command_line);
+    for round in 1..=options.rounds {
+        if let Some(port) = options.vsock_connect {
+            let text = options.token.unwrap_or(NOTHING_GIVEN);
+            report::case(VSOCK_CONNECT, round, with(&mut device, |device| connect(device, port, text)));
+        }
+        if let Some(port) = options.vsock_listen {
+            report::case(
+                VSOCK_LISTEN,
+                round,
+                with(&mut device, |device| listen(device, port, options.token)),
+            );
+        }
+    }
+}
+
+/// What comes of doing something with the device, or why there is none.
+fn with(
+    device: &mut Result<Vsock, vsock::Problem>,
+    work: impl FnOnce(&mut Vsock) -> Result<(), vsock::Problem>,
+) -> Result<(), vsock::Problem> {
+    match device {
+        Ok(device) => work(device),
+        Err(problem) => Err(*problem),
+    }
+}
+
+fn connect(device: &mut Vsock, port: u32, text: &str) -> Result<(), vsock::Problem> {
+    let before = clock::ticks();
+    let line = device.ask(port, text)?;
+    let ticks = clock::ticks() - before;
+    report::value(VSOCK_CONNECT, OneLine(line.bytes()));
+    report::metric("vsock-ticks", ticks, "ticks");
+    if let Some(micros) = clock::microseconds(ticks) {
+        report::metric("vsock-time", micros, "us");
+    }
+    Ok(())
+}
+
+fn listen(device: &mut Vsock, port: u32, prefix: Option<&str>) -> Result<(), vsock::Problem> {
+    report::value(VSOCK_LISTENING, format_args!("{}:{port}", device.cid()));
+    let line = device.answer(port, prefix)?;
+    report::value(VSOCK_LISTEN, OneLine(line.bytes()));
+    Ok(())
 }
 
 /// The first line of some bytes, what cannot be printed as dots.

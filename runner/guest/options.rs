@@ -24,7 +24,11 @@ pub struct Options {
     pub write: Option<&'static str>,
     /// The text to write or send.
     pub token: Option<&'static str>,
-    /// How often to read and write.
+    /// The port of the host to connect to.
+    pub vsock_connect: Option<u32>,
+    /// The port of the guest to answer on.
+    pub vsock_listen: Option<u32>,
+    /// How often to do each of these.
     pub rounds: usize,
 }
 
@@ -52,6 +56,8 @@ impl Options {
             read: None,
             write: None,
             token: None,
+            vsock_connect: None,
+            vsock_listen: None,
             rounds: 1,
         };
         for (name, value) in command_line.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
@@ -69,6 +75,8 @@ impl Options {
                 "read" => options.read = Some(value),
                 "write" => options.write = Some(value),
                 "token" => options.token = Some(value),
+                "vsock-connect" => options.vsock_connect = Some(number(name, value)),
+                "vsock-listen" => options.vsock_listen = Some(number(name, value)),
                 "rounds" => options.rounds = number(name, value) as usize,
                 _ => {}
             }

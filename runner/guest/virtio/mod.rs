@@ -7,6 +7,7 @@ pub mod fs;
 mod fuse;
 mod mmio;
 mod queue;
+pub mod vsock;
 
 use core::fmt;
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::contract::{CASES, END, EXCEPTION, HEADER, Mode, PANIC};
 use super::{CASE_PATTERN, IMAGE, STATUS_ENDED, STATUS_PANICKED, STATUS_TRIPLE_FAULT};
 
 mod devices;
+mod vsock;
 
 fn u16_at(offset: usize) -> usize {
     u16::from_le_bytes(IMAGE[offset..offset + 2].try_into().unwrap()).into()
@@ -95,6 +97,12 @@ impl<'g> Guest<'g> {
         self
     }
 
+    /// Memory that another process can be given, and what that process listens on.
+    fn sharing_memory(self, socket: &Path) -> Self {
+        self.with(["-object", "memory-backend-memfd,id=mem,size=64M,share=on", "-numa", "node,memdev=mem"])
+            .with(["-chardev", &format!("socket,id=daemon,path={}", socket.display())])
+    }
+
     /// None, after saying so, where there is no QEMU.
     fn boot(self) -> Option<Ran> {
         let folder = tempfile::tempdir().unwrap();
@@ -154,6 +162,16 @@ impl<'g> Guest<'g> {
     }
 }
 
+/// Another process, which ends with the test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _gone_already = self.0.kill();
+        let _gone_already = self.0.wait();
+    }
+}
+
 fn boot(command_line: &str) -> Option<Ran> {
     Guest::new(command_line).boot()
 }
@@ -175,6 +193,16 @@ fn cases(serial: &str) -> Vec<(String, Option<String>)> {
             (found["name"].to_owned(), found.name("reason").map(text).filter(|_| failed))
         })
         .collect()
+}
+
+/// What follows `value NAME: ` or `metric NAME: `, the last time.
+fn told(serial: &str, kind: &str, name: &str) -> Option<String> {
+    let told = |line: &str| Some(line.strip_prefix(kind)?.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
+    serial.lines().rev().find_map(told)
+}
+
+fn passed(names: &[&str]) -> Vec<(String, Option<String>)> {
+    names.iter().map(|name| ((*name).to_owned(), None)).collect()
 }
 
 fn names(serial: &str) -> Vec<String> {

@@ -4,22 +4,10 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::super::contract::{CASES, END, FS_MOUNT, FS_READ, FS_WRITE, HEADER, METRIC, PANIC, VALUE};
-use super::{Guest, Ran, STATUS_ENDED, STATUS_PANICKED, cases, names};
-
-/// What follows `value NAME: ` or `metric NAME: `.
-fn told(serial: &str, kind: &str, name: &str) -> Option<String> {
-    let lines = serial.lines();
-    lines
-        .filter_map(|line| Some(line.strip_prefix(kind)?.strip_prefix(name)?.strip_prefix(": ")?.to_owned()))
-        .next_back()
-}
-
-fn passed(names: &[&str]) -> Vec<(String, Option<String>)> {
-    names.iter().map(|name| ((*name).to_owned(), None)).collect()
-}
+use super::{Daemon, Guest, Ran, STATUS_ENDED, STATUS_PANICKED, cases, names, passed, told};
 
 fn chardev(id: &str, path: &Path) -> String {
     format!("file,id={id},path={}", path.display())
@@ -78,16 +66,6 @@ fn a_console_that_is_missing_is_named() {
     }
 }
 
-/// A virtiofsd that ends with its guest.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _gone_already = self.0.kill();
-        let _gone_already = self.0.wait();
-    }
-}
-
 /// The socket is the daemon's standard input: it accepts once, so nobody may try whether it is there.
 fn virtiofsd(shared: &Path, socket: &Path) -> Option<Daemon> {
     const C: &str = "/usr/lib/qemu/virtiofsd";
@@ -121,9 +99,8 @@ fn boot_sharing(shared: &Path, command_line: &str) -> Option<Ran> {
     let socket = folder.path().join("socket");
     let _daemon = virtiofsd(shared, &socket)?;
     Guest::new(command_line)
-        .with(["-object", "memory-backend-memfd,id=mem,size=64M,share=on", "-numa", "node,memdev=mem"])
-        .with(["-chardev", &format!("socket,id=c,path={}", socket.display())])
-        .with(["-device", "vhost-user-fs-device,chardev=c,tag=share"])
+        .sharing_memory(&socket)
+        .with(["-device", "vhost-user-fs-device,chardev=daemon,tag=share"])
         .boot()
 }
 
