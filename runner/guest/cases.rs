@@ -8,14 +8,16 @@ use core::arch::x86_64::{
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::apic;
 use crate::cpu::{self, EFER, KERNEL_GS_BASE, LSTAR};
 use crate::exceptions::{self, BREAKPOINT, FIRST_INTERRUPT, Frame, PAGE_FAULT};
 use crate::paging::{self, WINDOW};
+use crate::privilege::{self, Excursion};
 
 /// What came of a case: nothing to say, or what was wrong.
 pub type Outcome = Result<(), &'static str>;
 
-/// Runs the case of that name, one of `contract::CASES`. The cases are not inlined: the compiler would move SSE
+/// Runs the case of that name, one of `contract::CASES` or `contract::MORE_CASES`. The cases are not inlined: the compiler would move SSE
 /// instructions in front of the cases that do without, and a KVM that dies of them would look worse than it is.
 pub fn run(name: &str) -> Outcome {
     match name {
@@ -25,6 +27,10 @@ pub fn run(name: &str) -> Outcome {
         "page-fault" => page_fault(),
         "msr" => msr(),
         "interrupt" => interrupt(),
+        "mmx" => mmx(),
+        "x87" => x87(),
+        "apic" => apic_interrupt(),
+        "ring3" => ring3(),
         _ => Err("there is no such case"),
     }
 }
@@ -147,4 +153,75 @@ fn count_interrupt(frame: &mut Frame) -> bool {
     let vectors = [u64::from(BREAKPOINT), u64::from(FIRST_INTERRUPT)];
     let order = INTERRUPTS.fetch_add(1, Ordering::Relaxed);
     vectors.get(order as usize) == Some(&frame.vector)
+}
+
+/// Four additions at once in an MMX register, each kept at its greatest value.
+#[inline(never)]
+fn mmx() -> Outcome {
+    let (one, other) = (black_box(0x7ff0_0001_8000_0010_u64), black_box(0x0020_0002_ffff_0001_u64));
+    let sum: u64;
+    // SAFETY: every 64-bit CPU has MMX; `emms` gives the registers back to the x87.
+    unsafe {
+        asm!("movq mm0, {one}", "movq mm1, {other}", "paddsw mm0, mm1", "movq {sum}, mm0", "emms",
+            one = in(reg) one, other = in(reg) other, sum = out(reg) sum,
+            out("mm0") _, out("mm1") _, out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _,
+            out("st(4)") _, out("st(5)") _, out("st(6)") _, out("st(7)") _,
+            options(nomem, nostack, preserves_flags));
+    }
+    check(sum == 0x7fff_0003_8000_0011, "an MMX addition is wrong")
+}
+
+/// A square root by the x87.
+#[inline(never)]
+fn x87() -> Outcome {
+    let square = black_box(152_399_025_i64);
+    let mut root = 0_i64;
+    // SAFETY: every 64-bit CPU has an x87; its stack is empty before and after.
+    unsafe {
+        asm!("fninit", "fild qword ptr [{square}]", "fsqrt", "fistp qword ptr [{root}]",
+            square = in(reg) &raw const square, root = in(reg) &raw mut root,
+            out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _, out("st(4)") _, out("st(5)") _,
+            out("st(6)") _, out("st(7)") _, options(nostack, preserves_flags));
+    }
+    check(root == 12_345, "a square root of the x87 is wrong")
+}
+
+static APIC_INTERRUPTS: AtomicU64 = AtomicU64::new(0);
+
+/// An interrupt that the CPU's APIC delivers, when the CPU lets it in and not before.
+#[inline(never)]
+fn apic_interrupt() -> Outcome {
+    const VECTOR: u8 = FIRST_INTERRUPT + 1;
+    APIC_INTERRUPTS.store(0, Ordering::Relaxed);
+    exceptions::handle(VECTOR, |_| {
+        APIC_INTERRUPTS.fetch_add(1, Ordering::Relaxed);
+        apic::end_interrupt();
+        true
+    });
+    apic::enable();
+    apic::interrupt_self(VECTOR);
+    let early = APIC_INTERRUPTS.load(Ordering::Relaxed);
+    // Delivery may take a moment.
+    for _ in 0..1_000_000 {
+        cpu::take_interrupts();
+        if APIC_INTERRUPTS.load(Ordering::Relaxed) > 0 {
+            break;
+        }
+    }
+    exceptions::unhandle(VECTOR);
+    check(early == 0, "an interrupt came though interrupts were off")?;
+    check(
+        APIC_INTERRUPTS.load(Ordering::Relaxed) == 1,
+        "an interrupt from the APIC did not come, or came twice",
+    )
+}
+
+/// User mode can call the kernel, and cannot do what only the kernel may.
+#[inline(never)]
+fn ring3() -> Outcome {
+    match privilege::excursion() {
+        Excursion::AsItShould => Ok(()),
+        Excursion::NoCall => Err("a syscall from user mode did not arrive"),
+        Excursion::WrongReturn => Err("user mode could do what only the kernel may, or failed otherwise"),
+    }
 }

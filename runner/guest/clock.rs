@@ -2,6 +2,7 @@
 //! the CPU's time-stamp counter, whose rate is measured by it.
 
 use core::arch::x86_64::_rdtsc;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cpu::{read_port, write_port};
 
@@ -20,7 +21,8 @@ pub fn wait(seconds: u32) {
     if seconds == 0 {
         return;
     }
-    assert!(pass(u64::from(seconds) * FREQUENCY), "seconds={seconds} needs a timer: the machine has pit=off");
+    let passed = pass(u64::from(seconds) * FREQUENCY);
+    assert!(passed.is_some(), "seconds={seconds} needs a timer: the machine has pit=off");
 }
 
 /// The time-stamp counter, in ticks of a rate that [`microseconds`] finds out.
@@ -29,40 +31,56 @@ pub fn ticks() -> u64 {
     unsafe { _rdtsc() }
 }
 
-/// How long so many ticks are; none where there is no timer to tell. Takes 20 ms to find out.
+/// How long so many ticks are; none where there is no timer to tell. Takes 20 ms to find out, the first time.
 pub fn microseconds(ticks: u64) -> Option<u64> {
-    const MEASURED: u64 = FREQUENCY / 50;
-    let before = self::ticks();
-    if !pass(MEASURED) {
-        return None;
-    }
-    let during = u128::from(self::ticks() - before);
-    let micros =
-        u128::from(ticks) * u128::from(MEASURED) * 1_000_000 / (during.max(1) * u128::from(FREQUENCY));
+    let micros = u128::from(ticks) * 1_000_000 / u128::from(rate()?);
     u64::try_from(micros).ok()
 }
 
-/// Waits for so many counts of the timer or more; false where there is no timer.
-fn pass(counts: u64) -> bool {
+/// Ticks in a second. Whatever comes between two looks at the timer can only make a measurement too high, so the lowest
+/// of some is taken.
+fn rate() -> Option<u64> {
+    const MEASUREMENTS: u32 = 5;
+    const MEASURED: u64 = FREQUENCY / 250;
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+
+    let known = KNOWN.load(Ordering::Relaxed);
+    if known != 0 {
+        return Some(known);
+    }
+    let mut lowest = u64::MAX;
+    for _ in 0..MEASUREMENTS {
+        let before = ticks();
+        let counts = pass(MEASURED)?;
+        let during = u128::from(ticks() - before);
+        let rate = during * u128::from(FREQUENCY) / u128::from(counts);
+        lowest = lowest.min(u64::try_from(rate).ok()?.max(1));
+    }
+    KNOWN.store(lowest, Ordering::Relaxed);
+    Some(lowest)
+}
+
+/// Waits for so many counts of the timer, and returns how many there were; none where there is no timer.
+fn pass(counts: u64) -> Option<u64> {
     // SAFETY: the timer's ports; it raises no interrupt that the CPU would take.
     unsafe {
         write_port(CONTROL, RATE_GENERATOR);
         write_port(COUNTER, 0);
         write_port(COUNTER, 0);
     }
-    let mut left = counts;
+    let mut passed = 0;
     let mut before = counter();
     let mut unchanged = 0;
-    while left > 0 {
+    while passed < counts {
         let now = counter();
-        left = left.saturating_sub(u64::from(before.wrapping_sub(now)));
+        passed += u64::from(before.wrapping_sub(now));
         unchanged = if now == before { unchanged + 1 } else { 0 };
         if unchanged == PATIENCE {
-            return false;
+            return None;
         }
         before = now;
     }
-    true
+    Some(passed)
 }
 
 fn counter() -> u16 {

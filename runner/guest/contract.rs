@@ -33,6 +33,46 @@ pub const EXCEPTION: &str = "Exception: ";
 /// with the names `long-mode-2` and so on.
 pub const CASES: [&str; 5] = ["long-mode", "sse", "page-fault", "msr", "interrupt"];
 
+/// The cases that `cases=all` adds to those.
+pub const MORE_CASES: [&str; 4] = ["mmx", "x87", "apic", "ring3"];
+
+/// What a line of counted work begins with: `work KIND: begin COUNT`, and `work KIND: end COUNT`. The metrics
+/// `work-KIND-ticks` and `work-KIND-time` (us, with a timer) follow.
+pub const WORK: &str = "work ";
+
+/// What `work=KIND:COUNT,KIND:COUNT` asks for: this much, whatever the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Multiplications in registers.
+    Integer,
+    /// Changes of memory, of half a MiB.
+    Memory,
+    /// The instruction `cpuid`, which a hypervisor has to answer.
+    Cpuid,
+    /// Writing to an I/O port that QEMU has to answer.
+    Port,
+}
+
+impl Work {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Integer, Self::Memory, Self::Cpuid, Self::Port];
+
+    /// The kind's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Memory => "memory",
+            Self::Cpuid => "cpuid",
+            Self::Port => "port",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// The case of `fs=TAG`: the file system with this tag was mounted.
 pub const FS_MOUNT: &str = "virtio-fs-mount";
 
@@ -87,11 +127,21 @@ pub enum Mode {
     Incomplete,
     /// Header and first case, then [`EXCEPTION`] lines without end.
     Exception,
+    /// As `pass`, but the first case is reported a second time.
+    Duplicate,
+    /// As `pass`, but the last case is not reported.
+    Missing,
+    /// As `pass`, but the last case comes after [`END`].
+    Late,
+    /// As `pass`, but without the header, and without [`END`].
+    Headless,
+    /// Header, then nothing for ever; an NMI (QMP's `inject-nmi`) makes it report its first case and end.
+    Stuck,
 }
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Pass,
         Self::Fail,
         Self::Hang,
@@ -101,6 +151,11 @@ impl Mode {
         Self::Flood,
         Self::Incomplete,
         Self::Exception,
+        Self::Duplicate,
+        Self::Missing,
+        Self::Late,
+        Self::Headless,
+        Self::Stuck,
     ];
 
     /// The mode's name, as written after `mode=`.
@@ -115,6 +170,11 @@ impl Mode {
             Self::Flood => "flood",
             Self::Incomplete => "incomplete",
             Self::Exception => "exception",
+            Self::Duplicate => "duplicate",
+            Self::Missing => "missing",
+            Self::Late => "late",
+            Self::Headless => "headless",
+            Self::Stuck => "stuck",
         }
     }
 

@@ -4,8 +4,12 @@ use core::arch::asm;
 
 /// The extended feature enable register.
 pub const EFER: u32 = 0xc000_0080;
+/// The segments of `syscall` and `sysret`.
+pub const STAR: u32 = 0xc000_0081;
 /// Where `syscall` jumps to.
 pub const LSTAR: u32 = 0xc000_0082;
+/// The flags that `syscall` clears.
+pub const FLAGS_MASK: u32 = 0xc000_0084;
 /// The GS base that `swapgs` exchanges.
 pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
 
@@ -87,6 +91,30 @@ pub unsafe fn load_interrupt_table<const SIZE: usize>(table: *const [u8; SIZE]) 
     let pointer = Pointer { limit: (SIZE as u16).saturating_sub(1), base: table as u64 };
     // SAFETY: the pointer is read by the instruction only; the gates are the caller's promise.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(readonly, nostack, preserves_flags)) }
+}
+
+/// Makes `table` the segment descriptor table and `task` in it the task. The segments in use stay as they are.
+///
+/// # Safety
+/// The table must be a valid one with the segments in use where they are, and the task an available one; the CPU uses
+/// both from here on.
+pub unsafe fn load_segments<const COUNT: usize>(table: *const [u64; COUNT], task: u16) {
+    #[repr(C, packed)]
+    struct Pointer {
+        limit: u16,
+        base: u64,
+    }
+    let pointer = Pointer { limit: (COUNT * 8 - 1) as u16, base: table as u64 };
+    // SAFETY: as the caller promises.
+    unsafe {
+        asm!("lgdt [{}]", "ltr {:x}", in(reg) &pointer, in(reg) task, options(nostack, preserves_flags))
+    }
+}
+
+/// Lets interrupts in for a moment: those that wait are taken.
+pub fn take_interrupts() {
+    // SAFETY: whatever comes has an entry in the interrupt descriptor table. `sti` lets the next instruction pass.
+    unsafe { asm!("sti", "nop", "nop", "cli") }
 }
 
 /// Stops for ever.

@@ -84,6 +84,7 @@ gdt_pointer:
 
     .section .bss.entry, "aw", @nobits
     .balign 4096
+    .global page_map
 page_map:
     .skip 4096
     .global page_directory_pointers

@@ -8,10 +8,14 @@ use crate::cpu;
 
 core::arch::global_asm!(include_str!("exceptions.s"), options(att_syntax, raw));
 
+/// The interrupt that cannot be masked.
+pub const NMI: u8 = 2;
 /// The breakpoint, `int3`.
 pub const BREAKPOINT: u8 = 3;
 /// An instruction that does not exist, such as `ud2`.
 pub const INVALID_OPCODE: u8 = 6;
+/// Something that the CPU's mode does not allow.
+pub const GENERAL_PROTECTION: u8 = 13;
 /// An access that the page tables do not allow.
 pub const PAGE_FAULT: u8 = 14;
 /// The first vector after the CPU's own.
@@ -68,10 +72,13 @@ pub struct Frame {
     pub error: u64,
     /// Where execution goes on.
     pub rip: u64,
-    _cs: u64,
+    /// The code segment there; its lowest bits are the privilege level.
+    pub cs: u64,
     _flags: u64,
-    _rsp: u64,
-    _ss: u64,
+    /// The stack there.
+    pub rsp: u64,
+    /// The stack segment there.
+    pub ss: u64,
 }
 
 /// Handles an exception: true if execution may go on at `rip`.

@@ -4,6 +4,7 @@
 #![no_std]
 #![no_main]
 
+mod apic;
 mod cases;
 mod channel;
 mod checksum;
@@ -17,10 +18,12 @@ mod memory;
 mod modes;
 mod options;
 mod paging;
+mod privilege;
 mod pvh;
 mod report;
 mod serial;
 mod virtio;
+mod work;
 
 use options::Options;
 use pvh::StartInfo;

@@ -1,6 +1,6 @@
 //! The guest's command line: words such as `mode=NAME`, in any order. `docs/src/reference/suites.md` lists them.
 
-use crate::contract::{CASES, Mode};
+use crate::contract::{CASES, MORE_CASES, Mode, Work};
 
 /// What the command line asks for.
 pub struct Options {
@@ -10,6 +10,10 @@ pub struct Options {
     pub mode: Mode,
     /// How many cases to run, where the mode runs them all.
     pub cases: usize,
+    /// Whether the cases of `contract::MORE_CASES` belong to them.
+    pub more: bool,
+    /// Counted work, for [`work`] to read.
+    pub work: &'static str,
     /// How many seconds to wait after the first case: a test that is slow but in order.
     pub seconds: u32,
     /// The console that the report goes to: any, or the port of a name.
@@ -49,6 +53,8 @@ impl Options {
             command_line,
             mode: Mode::Pass,
             cases: CASES.len(),
+            more: false,
+            work: "",
             seconds: 0,
             console: None,
             crlf: false,
@@ -64,6 +70,14 @@ impl Options {
             match name {
                 "mode" => {
                     options.mode = Mode::from_name(value).unwrap_or_else(|| panic!("unknown mode '{value}'"))
+                }
+                "cases" if value == "all" => {
+                    options.cases = CASES.len() + MORE_CASES.len();
+                    options.more = true;
+                }
+                "work" => {
+                    work(value).for_each(drop);
+                    options.work = value;
                 }
                 "cases" => options.cases = number(name, value) as usize,
                 "seconds" => options.seconds = number(name, value),
@@ -95,4 +109,13 @@ fn switch(name: &str, value: &str) -> bool {
         "off" => false,
         _ => panic!("{name}={value} is neither on nor off"),
     }
+}
+
+/// The counted work of `KIND:COUNT,KIND:COUNT`. Panics at what is none.
+pub fn work(value: &str) -> impl Iterator<Item = (Work, u64)> {
+    value.split(',').filter(|word| !word.is_empty()).map(|word| {
+        let (kind, count) = word.split_once(':').unwrap_or((word, ""));
+        let kind = Work::from_name(kind).unwrap_or_else(|| panic!("unknown work '{kind}'"));
+        (kind, count.parse().unwrap_or_else(|_| panic!("work={word} has no count")))
+    })
 }

@@ -5,7 +5,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::channel::{self, Channel};
-use crate::contract::{CASE, END, EXIT_PANICKED, FAILED, HEADER, METRIC, PANIC, PASSED, VALUE};
+use crate::contract::{CASE, END, EXIT_PANICKED, FAILED, HEADER, METRIC, PANIC, PASSED, VALUE, WORK, Work};
 use crate::end;
 use crate::serial::{self, Serial};
 
@@ -36,6 +36,16 @@ pub fn case<Reason: fmt::Display>(name: &str, round: usize, outcome: Result<(), 
 /// A number that was measured or counted.
 pub fn metric(name: &str, value: u64, unit: &str) {
     let _never_fails = writeln!(Channel, "{METRIC}{name}: {value} {unit}");
+}
+
+/// A line that tells that counted work begins or ends.
+pub fn work(kind: Work, count: u64, what: &str) {
+    let _never_fails = writeln!(Channel, "{WORK}{}: {what} {count}", kind.name());
+}
+
+/// A number that was measured of such work.
+pub fn work_metric(kind: Work, what: &str, value: u64, unit: &str) {
+    let _never_fails = writeln!(Channel, "{METRIC}work-{}-{what}: {value} {unit}", kind.name());
 }
 
 /// Text that came from elsewhere.

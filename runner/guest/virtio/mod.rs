@@ -1,7 +1,7 @@
 //! Virtio devices of version 1 (<https://docs.oasis-open.org/virtio/virtio/v1.2/virtio-v1.2.html>) on virtio-mmio, by
 //! polling.
 
-mod buffer;
+pub mod buffer;
 pub mod console;
 pub mod fs;
 mod fuse;

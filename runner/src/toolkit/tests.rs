@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use regex_lite::Regex;
 
-use super::contract::{CASES, END, EXCEPTION, HEADER, Mode, PANIC};
+use super::contract::{CASES, END, EXCEPTION, HEADER, Mode, PANIC, Work};
 use super::{CASE_PATTERN, IMAGE, STATUS_ENDED, STATUS_PANICKED, STATUS_TRIPLE_FAULT};
 
+mod cases;
 mod devices;
 mod vsock;
 
@@ -63,11 +64,14 @@ fn the_pvh_note_names_the_entry() {
 }
 
 #[test]
-fn mode_names_are_read_back() {
+fn names_are_read_back() {
     for mode in Mode::ALL {
         assert_eq!(Mode::from_name(mode.name()), Some(mode));
     }
     assert_eq!(Mode::from_name("passed"), None);
+    for work in Work::ALL {
+        assert_eq!(Work::from_name(work.name()), Some(work));
+    }
 }
 
 struct Ran {
@@ -238,6 +242,9 @@ fn the_other_ends_are_told_apart() {
         ("mode=silent", STATUS_ENDED, ""),
         ("mode=pass cases=0", STATUS_ENDED, END),
         ("mode=unheard-of", STATUS_PANICKED, PANIC),
+        ("cases=some", STATUS_PANICKED, PANIC),
+        ("work=integer:1,sleep:1", STATUS_PANICKED, PANIC),
+        ("work=integer", STATUS_PANICKED, PANIC),
     ] {
         let Some(ran) = boot(command_line) else { return };
         assert_eq!(ran.status, Some(status), "{command_line}: {}", ran.serial);

@@ -55,6 +55,10 @@ fn every_mode_has_its_verdict() {
             "4 of 5 cases are missing: sse, page-fault, msr, interrupt",
         ),
         ("exception", "60s", Outcome::Crashed, "exception storm: "),
+        ("duplicate", "10s", Outcome::Failed, "reported more than once: long-mode"),
+        ("missing", "10s", Outcome::Incomplete, "1 of 5 cases are missing: interrupt"),
+        ("late", "10s", Outcome::Failed, "reported after the end: interrupt"),
+        ("stuck", "1s", Outcome::TimedOut, "no end within 1 s; silent since "),
     ] {
         let (summary, _) = place.run(&boot(mode, deadline));
         let result = &summary.results[0];
