@@ -154,12 +154,8 @@ pub(crate) fn probe_on(stage: &Stage<'_>) -> KvmState {
 
 fn probe_test() -> Test {
     let guest = GuestSettings {
-        kernel: Kernel::Toolkit,
-        memory: 64 << 20,
-        cpus: 1,
         append: format!("mode={}", toolkit::contract::Mode::Pass.name()),
-        qemu_args: Vec::new(),
-        ends: ExpectedEnd::ExitStatus(toolkit::STATUS_ENDED),
+        ..GuestSettings::new(Kernel::Toolkit, ExpectedEnd::ExitStatus(toolkit::STATUS_ENDED))
     };
     let cases = CaseRules {
         format: CaseFormat::toril(),

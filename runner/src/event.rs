@@ -68,8 +68,12 @@ pub struct TestResult {
     pub last_lines: Vec<String>,
     /// QEMU's command line as it was started; empty for commands.
     pub qemu: Vec<String>,
-    /// A shell command that does the same by hand on that host; nothing where nothing was started.
+    /// A shell command that does the same by hand on that host; nothing where nothing was started. It may have several
+    /// lines.
     pub reproduce: Option<String>,
+    /// What was not as the suite wants it, though the test ran.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// How many tests came out how.

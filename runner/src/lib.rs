@@ -27,7 +27,7 @@ pub use event::{Counts, Event, Summary, TestResult};
 pub use isolation::isolate;
 pub use run::{Options, run};
 pub use suite::{
-    AcceleratorChoice, Action, BuiltInSuite, CaseRules, CommandTest, ExpectedEnd, GuestSettings, Kernel,
-    Pattern, SMOKE, Suite, Test,
+    AcceleratorChoice, Action, BuiltInSuite, CaseRules, CommandTest, Companion, ExpectedEnd, Forward,
+    GuestSettings, Kernel, Pattern, SMOKE, Share, Suite, Test,
 };
 pub use verdict::{Outcome, exit_status};

@@ -5,7 +5,7 @@ use crate::case::CaseLog;
 use crate::event::Event;
 use crate::guest::Monitor;
 use crate::suite::{Pattern, Test};
-use crate::supervise::{Observer, Stream};
+use crate::supervise::{Observer, Sign, Stream};
 use crate::verdict::{Cut, STORM};
 
 /// What QEMU prints when a guest cannot go on, though QEMU itself may well stay alive.
@@ -25,13 +25,56 @@ pub(crate) struct Transcript<'t> {
     is_guest: bool,
     start: Instant,
     sink: &'t mut dyn FnMut(Event),
-    lines: Lines,
-    error_lines: Lines,
     live_text: Utf8Stream,
-    pub stdout: Capture,
-    pub stderr: Capture,
+    pub stdout: Channel,
+    pub stderr: Channel,
+    /// The guest's named consoles, in their order.
+    pub consoles: Vec<Channel>,
+    /// What the other processes print, in the order of the members; the first of those is not among them.
+    pub helpers: Vec<Channel>,
+    /// Patterns that something waits for.
+    awaited: Vec<Awaited>,
     pub found: Found,
     pub monitor: Monitor,
+}
+
+/// Something that prints.
+#[derive(Debug, Default)]
+pub(crate) struct Channel {
+    /// What its lines are shown with; empty for what is tested.
+    pub name: String,
+    pub capture: Capture,
+    lines: Lines,
+    /// The last line that is not empty.
+    pub last_line: String,
+}
+
+impl Channel {
+    pub(crate) fn named(name: impl Into<String>) -> Channel {
+        Channel { name: name.into(), ..Channel::default() }
+    }
+
+    fn last_lines(&self, count: usize) -> impl Iterator<Item = String> {
+        let lines = self.capture.last_lines(count).into_iter();
+        lines.map(|line| if self.name.is_empty() { line } else { format!("[{}] {line}", self.name) })
+    }
+}
+
+/// A pattern that something waits for, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Awaited {
+    pub pattern: Pattern,
+    /// The member whose lines are read; the first stands for all that is tested prints.
+    pub member: usize,
+    pub seen: bool,
+}
+
+/// What is read of a test, besides what is tested itself.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    pub consoles: Vec<Channel>,
+    pub helpers: Vec<Channel>,
+    pub awaited: Vec<Awaited>,
 }
 
 /// What was found in the output.
@@ -54,6 +97,7 @@ impl<'t> Transcript<'t> {
         is_guest: bool,
         live: bool,
         start: Instant,
+        heard: Heard,
         sink: &'t mut dyn FnMut(Event),
     ) -> Transcript<'t> {
         Transcript {
@@ -62,11 +106,12 @@ impl<'t> Transcript<'t> {
             is_guest,
             start,
             sink,
-            lines: Lines::default(),
-            error_lines: Lines::default(),
             live_text: Utf8Stream::default(),
-            stdout: Capture::default(),
-            stderr: Capture::default(),
+            stdout: Channel::default(),
+            stderr: if is_guest { Channel::named("qemu") } else { Channel::default() },
+            consoles: heard.consoles,
+            helpers: heard.helpers,
+            awaited: heard.awaited,
             found: Found { printed: vec![false; test.must_print.len()], ..Found::default() },
             monitor: Monitor::default(),
         }
@@ -75,17 +120,38 @@ impl<'t> Transcript<'t> {
     /// Takes the lines that the streams' ends left unfinished.
     pub(crate) fn finish(&mut self) {
         let (found, test, sink) = (&mut self.found, self.test, &mut self.sink);
-        self.lines.finish(|line| found.line(test, line, *sink));
-        self.error_lines.finish(|line| found.error_line(line));
+        for channel in std::iter::once(&mut self.stdout).chain(&mut self.consoles) {
+            channel.lines.finish(|line| {
+                note(&mut channel.last_line, line);
+                found.line(test, line, *sink);
+            });
+        }
+        self.stderr.lines.finish(|line| found.error_line(line));
+        for helper in &mut self.helpers {
+            helper.lines.finish(|line| note(&mut helper.last_line, line));
+        }
     }
 
-    /// The last lines of all that it printed.
-    pub(crate) fn last_lines(&self) -> Vec<String> {
+    /// The last lines of all that it printed, and of those helpers that `telling` chooses by their number.
+    pub(crate) fn last_lines(&self, telling: impl Fn(usize) -> bool) -> Vec<String> {
         const SHOWN: usize = 20;
-        let mut lines = self.stdout.last_lines(SHOWN);
-        let errors = self.stderr.last_lines(SHOWN).into_iter();
-        lines.extend(errors.map(|line| if self.is_guest { format!("[qemu] {line}") } else { line }));
-        lines
+        let helpers = self.helpers.iter().enumerate();
+        let helpers = helpers.filter(|(index, _)| telling(index + 1)).map(|(_, helper)| helper);
+        let channels =
+            std::iter::once(&self.stdout).chain(&self.consoles).chain([&self.stderr]).chain(helpers);
+        channels.flat_map(|channel| channel.last_lines(SHOWN)).collect()
+    }
+
+    /// How many bytes the test itself has printed, not counting what QEMU says.
+    pub(crate) fn printed(&self) -> u64 {
+        let consoles = self.consoles.iter().map(|console| console.capture.total);
+        consoles.fold(self.stdout.capture.total, u64::saturating_add)
+    }
+}
+
+fn note(last: &mut String, line: &str) {
+    if !line.trim().is_empty() {
+        line.trim().clone_into(last);
     }
 }
 
@@ -103,9 +169,7 @@ impl Found {
     }
 
     fn line(&mut self, test: &Test, line: &str, sink: &mut dyn FnMut(Event)) {
-        if !line.trim().is_empty() {
-            line.trim().clone_into(&mut self.last_line);
-        }
+        note(&mut self.last_line, line);
         for (pattern, printed) in test.must_print.iter().zip(&mut self.printed) {
             *printed = *printed || pattern.is_found_in(line);
         }
@@ -145,27 +209,61 @@ fn is_exception(line: &str) -> bool {
     }
 }
 
+fn look_for(awaited: &mut [Awaited], member: usize, line: &str) {
+    for awaited in awaited.iter_mut().filter(|awaited| awaited.member == member) {
+        awaited.seen = awaited.seen || awaited.pattern.is_found_in(line);
+    }
+}
+
 impl Observer for Transcript<'_> {
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
         let (found, test, sink) = (&mut self.found, self.test, &mut self.sink);
+        let awaited = &mut self.awaited;
         match stream {
-            Stream::Stdout => {
-                self.stdout.take(bytes);
+            Stream::Stdout | Stream::Console(_) => {
                 found.last_output = Some(self.start.elapsed());
-                if self.live {
+                let channel = match stream {
+                    Stream::Console(index) => self.consoles.get_mut(index),
+                    _ => Some(&mut self.stdout),
+                };
+                let Some(channel) = channel else { return };
+                channel.capture.take(bytes);
+                if self.live && stream == Stream::Stdout {
                     let text = self.live_text.take(bytes);
                     sink(Event::Output { test: test.name.clone(), text });
                 }
-                self.lines.take(bytes, |line| found.line(test, line, *sink));
+                channel.lines.take(bytes, |line| {
+                    note(&mut channel.last_line, line);
+                    look_for(awaited, 0, line);
+                    found.line(test, line, *sink);
+                });
             }
             Stream::Stderr => {
-                self.stderr.take(bytes);
+                self.stderr.capture.take(bytes);
                 if !self.is_guest {
                     found.last_output = Some(self.start.elapsed());
                 }
-                self.error_lines.take(bytes, |line| found.error_line(line));
+                self.stderr.lines.take(bytes, |line| found.error_line(line));
+            }
+            Stream::Helper(index) => {
+                let Some(helper) = index.checked_sub(1).and_then(|index| self.helpers.get_mut(index)) else {
+                    return;
+                };
+                helper.capture.take(bytes);
+                helper.lines.take(bytes, |line| {
+                    note(&mut helper.last_line, line);
+                    look_for(awaited, index, line);
+                });
             }
             Stream::Monitor => self.monitor.take(bytes),
+        }
+    }
+
+    fn has_seen(&self, sign: &Sign) -> bool {
+        match sign {
+            Sign::Pattern(index) => self.awaited.get(*index).is_some_and(|awaited| awaited.seen),
+            Sign::Resumed => self.monitor.resumed.is_some(),
+            Sign::Socket(_) => false,
         }
     }
 
@@ -180,8 +278,10 @@ impl Observer for Transcript<'_> {
             return Some((Cut::Storm, Duration::ZERO));
         }
         let limit = self.test.output_limit;
-        (self.stdout.total.saturating_add(self.stderr.total) > limit)
-            .then_some((Cut::Flood(limit), Duration::ZERO))
+        let helpers = self.helpers.iter().map(|helper| helper.capture.total);
+        let total =
+            helpers.fold(self.printed().saturating_add(self.stderr.capture.total), u64::saturating_add);
+        (total > limit).then_some((Cut::Flood(limit), Duration::ZERO))
     }
 }
 

@@ -106,6 +106,7 @@ fn run_test(
         last_lines: Vec::new(),
         qemu: Vec::new(),
         reproduce: None,
+        warnings: Vec::new(),
     };
     let result = match stage {
         _ if stop.load(Ordering::Relaxed) => not_run(Outcome::Skipped, "the run was stopped"),
@@ -136,6 +137,7 @@ fn execute(
         last_lines: if passed { Vec::new() } else { std::mem::take(&mut executed.last_lines) },
         qemu: std::mem::take(&mut executed.qemu),
         reproduce: executed.reproduce.take(),
+        warnings: std::mem::take(&mut executed.warnings),
     };
     // On record before the test's folder is removed.
     sink(Event::TestEnded(result.clone()));

@@ -1,22 +1,66 @@
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-
-use crate::isolation::{Cell, Report};
+use crate::isolation::{Cell, Report, Spec};
 use crate::verdict::{Cut, Ending, Exit};
+
+mod sources;
+
+use sources::{Source, drain, ready};
+
+/// A process of a test, in a cell of its own. The first of a test is what is tested; the others end with it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub part: Part,
+    pub spec: Spec,
+    /// Those that the spec counts.
+    pub files: Vec<OwnedFd>,
+    /// What must be seen before it is started.
+    pub waits: Vec<Sign>,
+}
+
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It is tested: its end is the test's.
+    Subject,
+    /// The guest needs it as long as it runs.
+    Support,
+    /// The other side of what is tested; its exit status counts.
+    Companion {
+        /// Whether its end is waited for after the guest's.
+        waited_for: bool,
+    },
+}
+
+/// What a start may wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// The observer's pattern of this number was found in what was printed.
+    Pattern(usize),
+    /// Somebody has made a socket.
+    Socket(PathBuf),
+    /// The guest runs.
+    Resumed,
+}
 
 /// A stream of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
+    /// Standard output of the first process; for guests, the first serial port.
     Stdout,
+    /// Its standard error.
     Stderr,
     /// QEMU's monitor.
     Monitor,
+    /// The guest's console of this number.
+    Console(usize),
+    /// What another process prints; its number among the members.
+    Helper(usize),
 }
 
 /// Who is told what a test prints, and may want it ended.
@@ -26,6 +70,9 @@ pub(crate) trait Observer {
 
     /// Why the test is to be ended, and how much longer it may run to say more.
     fn cut(&self) -> Option<(Cut, Duration)>;
+
+    /// Whether a sign that is read from the streams was there.
+    fn has_seen(&self, sign: &Sign) -> bool;
 }
 
 /// How a test ended, as the supervisor saw it.
@@ -33,107 +80,129 @@ pub(crate) trait Observer {
 pub(crate) struct Supervised {
     pub ending: Ending,
     pub elapsed: Duration,
-    /// The program's arguments as they were; empty where it did not start.
+    /// What became of each member.
+    pub members: Vec<MemberEnd>,
+}
+
+/// What became of a process.
+#[derive(Debug, Default)]
+pub(crate) struct MemberEnd {
+    /// Its arguments as they were; empty where it did not start.
     pub argv: Vec<String>,
+    /// How it ended before the test was over; nothing where it still ran, or was never begun.
+    pub ending: Option<Ending>,
+    /// Why it had no real-time priority, where it was to have one.
+    pub not_realtime: Option<String>,
 }
 
 /// How often the stop flag is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How often sockets are looked for that something waits for.
+const SOCKET_TICK: Duration = Duration::from_millis(2);
+
 /// How long output may still come after the end: the kernel closes it when the last process is dead.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long the guest may run on without a process that it needs, to end by itself or to say more.
+const AFTER_SUPPORT: Duration = Duration::from_millis(500);
+
+/// The same after a companion that failed.
+const AFTER_COMPANION: Duration = Duration::from_millis(300);
+
+/// How long the others may take to tell why QEMU could not start the guest.
+const AFTER_FALSE_START: Duration = Duration::from_millis(150);
+
+/// How long a companion may take to end of its own accord after the guest.
+const COMPANION_LEAVES: Duration = Duration::from_millis(500);
 
 /// Watches a test until it is over: hands its output on as it comes, and ends it at its deadline, when the observer
 /// wants it, or when the run is stopped. Nothing of it is left when this returns.
 pub(crate) fn supervise(
-    mut cell: Cell,
-    mut monitor: Option<UnixStream>,
+    isolate: &[OsString],
+    members: Vec<Member>,
+    channels: Vec<(Stream, UnixStream)>,
     start: Instant,
     deadline: Duration,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Supervised {
-    let mut state = State::default();
+    let mut cast = Cast {
+        isolate,
+        actors: members.into_iter().map(Actor::new).collect(),
+        channels: channels.into_iter().map(|(stream, socket)| (stream, Some(socket))).collect(),
+    };
+    let mut state =
+        State { until: start + deadline, deadline, ending: None, cut: None, phase: Phase::Running };
     let mut buffer = vec![0; 64 << 10];
     loop {
         let now = Instant::now();
-        if state.ending.is_none() {
-            state.consider_ending(now, start, deadline, stop, observer);
-        }
-        if state.ending.is_some() && state.drain_until.is_none() {
-            cell.end();
-            state.drain_until = Some(now + DRAIN);
-        }
-        let streams_open = cell.stdout.is_some() || cell.stderr.is_some();
-        if state.drain_until.is_some_and(|until| !streams_open || now >= until) {
+        state.proceed(now, &mut cast, stop, observer);
+        if let Phase::Draining(until) = state.phase
+            && (now >= until || !cast.prints())
+        {
             break;
         }
-        let ready = ready(&cell, monitor.as_ref(), state.patience(now, start, deadline));
-        if ready.stdout {
-            read(&mut cell.stdout, &mut buffer, |bytes| observer.take(Stream::Stdout, bytes));
-        }
-        if ready.stderr {
-            read(&mut cell.stderr, &mut buffer, |bytes| observer.take(Stream::Stderr, bytes));
-        }
-        if ready.monitor {
-            read(&mut monitor, &mut buffer, |bytes| observer.take(Stream::Monitor, bytes));
-        }
-        if ready.control {
-            let reports = cell.reports();
-            state.note(reports, cell.control().is_none());
+        let patience = state.patience(now, &cast);
+        // What helpers have to say comes first: the end of one may be why QEMU ended.
+        for source in ready(&cast, patience) {
+            match source {
+                Source::Output(pipe) => cast.read(pipe, &mut buffer, observer),
+                Source::Control(index) => cast.actors[index].reports(),
+            }
         }
     }
-    drain(&mut monitor, &mut buffer, observer);
-    let ending = state.ending.unwrap_or(Ending::NotStarted("its end was not seen".into()));
+    for (stream, socket) in &mut cast.channels {
+        drain(socket, &mut buffer, |bytes| observer.take(*stream, bytes));
+    }
     let elapsed = start.elapsed();
-    let ending = if cell.wait() { ending } else { Ending::NotStarted("its processes would not end".into()) };
-    Supervised { ending, elapsed, argv: state.argv.unwrap_or_default() }
+    let ending = state.ending.unwrap_or(Ending::NotStarted("its end was not seen".into()));
+    let (members, all_gone) = cast.leave();
+    let ending = if all_gone { ending } else { Ending::NotStarted("its processes would not end".into()) };
+    Supervised { ending, elapsed, members }
 }
 
-#[derive(Default)]
-struct State {
-    argv: Option<Vec<String>>,
-    ending: Option<Ending>,
-    /// Why the observer wants it ended, and when.
-    cut: Option<(Cut, Instant)>,
-    drain_until: Option<Instant>,
+/// The processes of a test and what they are read through.
+struct Cast<'i> {
+    isolate: &'i [OsString],
+    actors: Vec<Actor>,
+    channels: Vec<(Stream, Option<UnixStream>)>,
 }
 
-impl State {
-    fn consider_ending(
-        &mut self,
-        now: Instant,
-        start: Instant,
-        deadline: Duration,
-        stop: &AtomicBool,
-        observer: &dyn Observer,
-    ) {
-        if self.cut.is_none() {
-            self.cut = observer.cut().map(|(cut, grace)| (cut, now + grace));
+/// A process, before and after its start.
+struct Actor {
+    part: Part,
+    waiting: Option<Member>,
+    cell: Option<Cell>,
+    end: MemberEnd,
+}
+
+impl Actor {
+    fn new(member: Member) -> Actor {
+        Actor { part: member.part, waiting: Some(member), cell: None, end: MemberEnd::default() }
+    }
+
+    fn is_running(&self) -> bool {
+        self.cell.is_some() && self.end.ending.is_none()
+    }
+
+    fn start(&mut self, isolate: &[OsString]) {
+        let Some(Member { spec, files, .. }) = self.waiting.take() else { return };
+        let borrowed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        match Cell::start(isolate, &spec, &borrowed) {
+            Ok(cell) => self.cell = Some(cell),
+            Err(error) => self.end.ending = Some(Ending::NotStarted(error.to_string())),
         }
-        self.ending = match self.cut {
-            _ if stop.load(Ordering::Relaxed) => Some(Ending::Cut(Cut::Stopped)),
-            Some((cut, at)) if now >= at => Some(Ending::Cut(cut)),
-            _ if now.duration_since(start) >= deadline => Some(Ending::Cut(Cut::Deadline(deadline))),
-            _ => None,
-        };
+        // Our copies of the files are closed here: else the ends of their other sides would not be seen.
     }
 
-    /// How long to wait for anything to happen.
-    fn patience(&self, now: Instant, start: Instant, deadline: Duration) -> Duration {
-        let next = match (self.drain_until, self.cut) {
-            (Some(until), _) => until,
-            (None, Some((_, at))) => at.min(start + deadline),
-            (None, None) => start + deadline,
-        };
-        next.saturating_duration_since(now).min(TICK)
-    }
-
-    fn note(&mut self, reports: Vec<Report>, closed: bool) {
-        for report in reports {
+    /// Takes what the first process of the namespace has to tell.
+    fn reports(&mut self) {
+        let Some(cell) = &mut self.cell else { return };
+        for report in cell.reports() {
             let ending = match report {
-                Report::Started { argv } => {
-                    self.argv = Some(argv);
+                Report::Started { argv, not_realtime } => {
+                    (self.end.argv, self.end.not_realtime) = (argv, not_realtime);
                     continue;
                 }
                 Report::NotStarted { why } => Ending::NotStarted(why),
@@ -141,73 +210,143 @@ impl State {
                 Report::Ended { code: Some(code), .. } => Ending::Exited(Exit::Code(code)),
                 Report::Ended { .. } => Ending::NotStarted("its end could not be learnt".into()),
             };
-            self.ending.get_or_insert(ending);
+            self.end.ending.get_or_insert(ending);
         }
-        if closed {
-            let why = if self.argv.is_some() {
-                "the first process of its namespace was killed"
-            } else {
+        if cell.control().is_none() {
+            let why = if self.end.argv.is_empty() {
                 "its process namespace could not be made"
+            } else {
+                "the first process of its namespace was killed"
             };
-            self.ending.get_or_insert(Ending::NotStarted(why.into()));
+            self.end.ending.get_or_insert(Ending::NotStarted(why.into()));
         }
     }
 }
 
-#[derive(Default)]
-struct Ready {
-    control: bool,
-    stdout: bool,
-    stderr: bool,
-    monitor: bool,
-}
-
-fn ready(cell: &Cell, monitor: Option<&UnixStream>, patience: Duration) -> Ready {
-    let sources: [Option<BorrowedFd<'_>>; 4] = [
-        cell.control(),
-        cell.stdout.as_ref().map(AsFd::as_fd),
-        cell.stderr.as_ref().map(AsFd::as_fd),
-        monitor.map(AsFd::as_fd),
-    ];
-    let mut polled: Vec<PollFd<'_>> =
-        sources.iter().flatten().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN)).collect();
-    // Not less than asked for, or the last microseconds would be spent in a loop.
-    let patience = patience + Duration::from_micros(1);
-    let Ok(timeout) = Timespec::try_from(patience) else { return Ready::default() };
-    match poll(&mut polled, Some(&timeout)) {
-        Ok(_) => {}
-        Err(Errno::INTR) => return Ready::default(),
-        // Not to be expected; without a pause it would be a busy loop.
-        Err(_) => {
-            std::thread::sleep(Duration::from_millis(1));
-            return Ready::default();
+impl Cast<'_> {
+    fn start_those_that_may(&mut self, observer: &dyn Observer) {
+        for actor in &mut self.actors {
+            let is_there = |sign: &Sign| match sign {
+                Sign::Socket(path) => path.exists(),
+                other => observer.has_seen(other),
+            };
+            if actor.waiting.as_ref().is_some_and(|member| member.waits.iter().all(is_there)) {
+                actor.start(self.isolate);
+            }
         }
     }
-    let mut answers = polled.iter().map(|file| !file.revents().is_empty());
-    let mut answer = |source: &Option<BorrowedFd<'_>>| source.is_some() && answers.next().unwrap_or(false);
-    Ready {
-        control: answer(&sources[0]),
-        stdout: answer(&sources[1]),
-        stderr: answer(&sources[2]),
-        monitor: answer(&sources[3]),
+
+    fn waits_for_sockets(&self) -> bool {
+        let waits = self.actors.iter().filter_map(|actor| actor.waiting.as_ref());
+        waits.flat_map(|member| &member.waits).any(|sign| matches!(sign, Sign::Socket(_)))
+    }
+
+    /// Whether something may still come from one of the processes.
+    fn prints(&self) -> bool {
+        let cells = self.actors.iter().filter_map(|actor| actor.cell.as_ref());
+        cells.into_iter().any(|cell| cell.stdout.is_some() || cell.stderr.is_some())
+    }
+
+    fn end(&mut self) {
+        self.actors.iter_mut().filter_map(|actor| actor.cell.as_mut()).for_each(Cell::end);
+    }
+
+    /// Waits until nothing is left of any of them; `false` where something would not end.
+    fn leave(self) -> (Vec<MemberEnd>, bool) {
+        let mut all_gone = true;
+        let ends = self.actors.into_iter().map(|actor| {
+            all_gone &= actor.cell.is_none_or(Cell::wait);
+            actor.end
+        });
+        (ends.collect(), all_gone)
     }
 }
 
-/// Reads once from a source that is ready, and forgets it at its end.
-fn read(source: &mut Option<impl Read>, buffer: &mut [u8], take: impl FnOnce(&[u8])) {
-    match source.as_mut().map(|source| source.read(buffer)) {
-        Some(Ok(count @ 1..)) => take(&buffer[..count]),
-        Some(Err(error)) if matches!(error.kind(), std::io::ErrorKind::Interrupted) => {}
-        _ => *source = None,
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// It has ended; others may still end of their own accord.
+    Settling(Instant),
+    /// Everything is being ended.
+    Draining(Instant),
+}
+
+struct State {
+    until: Instant,
+    deadline: Duration,
+    ending: Option<Ending>,
+    /// Why it is to be ended, and when.
+    cut: Option<(Cut, Instant)>,
+    phase: Phase,
+}
+
+impl State {
+    fn proceed(&mut self, now: Instant, cast: &mut Cast<'_>, stop: &AtomicBool, observer: &dyn Observer) {
+        if self.phase == Phase::Running {
+            cast.start_those_that_may(observer);
+            self.consider_ending(now, cast, stop, observer);
+            if self.ending.is_some() {
+                self.phase = Phase::Settling(self.settled_at(now, cast, observer));
+            }
+        }
+        if let Phase::Settling(until) = self.phase {
+            let stopped = stop.load(Ordering::Relaxed);
+            if now >= until || stopped || !cast.actors.iter().skip(1).any(Actor::is_running) {
+                cast.end();
+                self.phase = Phase::Draining(now + DRAIN);
+            }
+        }
+    }
+
+    fn consider_ending(&mut self, now: Instant, cast: &Cast<'_>, stop: &AtomicBool, observer: &dyn Observer) {
+        if let Some(ending) = cast.actors.first().and_then(|subject| subject.end.ending.as_ref()) {
+            self.ending = Some(ending.clone());
+            return;
+        }
+        if self.cut.is_none() {
+            self.cut = observer.cut().or_else(|| lost(cast)).map(|(cut, grace)| (cut, now + grace));
+        }
+        self.ending = match self.cut {
+            _ if stop.load(Ordering::Relaxed) => Some(Ending::Cut(Cut::Stopped)),
+            Some((cut, at)) if now >= at => Some(Ending::Cut(cut)),
+            _ if now >= self.until => Some(Ending::Cut(Cut::Deadline(self.deadline))),
+            _ => None,
+        };
+    }
+
+    /// Until when the others are left to themselves after the end.
+    fn settled_at(&self, now: Instant, cast: &Cast<'_>, observer: &dyn Observer) -> Instant {
+        let Some(Ending::Exited(_)) = self.ending else { return now };
+        let started = observer.has_seen(&Sign::Resumed);
+        let waits =
+            cast.actors.iter().skip(1).filter(|actor| actor.is_running()).map(|actor| match actor.part {
+                Part::Companion { waited_for: true } => self.until,
+                Part::Companion { waited_for: false } => now + COMPANION_LEAVES,
+                _ if !started => now + AFTER_FALSE_START,
+                _ => now,
+            });
+        waits.max().unwrap_or(now)
+    }
+
+    /// How long to wait for anything to happen.
+    fn patience(&self, now: Instant, cast: &Cast<'_>) -> Duration {
+        let next = match (self.phase, self.cut) {
+            (Phase::Settling(until) | Phase::Draining(until), _) => until,
+            (Phase::Running, Some((_, at))) => at.min(self.until),
+            (Phase::Running, None) => self.until,
+        };
+        let tick = if cast.waits_for_sockets() { SOCKET_TICK } else { TICK };
+        next.saturating_duration_since(now).min(tick)
     }
 }
 
-/// Takes what the monitor said last: unlike the pipes it was not waited for.
-fn drain(monitor: &mut Option<UnixStream>, buffer: &mut [u8], observer: &mut dyn Observer) {
-    if monitor.as_ref().is_some_and(|monitor| monitor.set_nonblocking(true).is_err()) {
-        return;
-    }
-    while monitor.is_some() {
-        read(monitor, buffer, |bytes| observer.take(Stream::Monitor, bytes));
-    }
+/// Why there is no point in going on without one of the others, if there is not.
+fn lost(cast: &Cast<'_>) -> Option<(Cut, Duration)> {
+    let begun = cast.actors.first().is_some_and(|subject| subject.waiting.is_none());
+    cast.actors.iter().skip(1).find_map(|actor| match (actor.part, actor.end.ending.as_ref()?) {
+        (Part::Companion { .. }, Ending::Exited(Exit::Code(0))) if begun => None,
+        (Part::Companion { .. }, _) => Some((Cut::Companion, AFTER_COMPANION)),
+        _ => Some((Cut::Support, AFTER_SUPPORT)),
+    })
 }

@@ -1,6 +1,7 @@
 //! The one verdict of a test: what it rests on, the rules in their order, and how they put it.
 
 mod evidence;
+mod helpers;
 mod outcome;
 mod reported;
 mod words;
@@ -11,6 +12,7 @@ use crate::case::CaseResult;
 use crate::suite::ExpectedEnd;
 
 pub(crate) use evidence::{Cut, Ending, Evidence, Exit, GuestEvidence, STORM, Subject};
+pub(crate) use helpers::HelperEvidence;
 pub use outcome::{Outcome, exit_status};
 use words::{after_colon, seconds, signal_name, size};
 
@@ -33,11 +35,15 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> Verdict {
     if evidence.ending == Ending::Cut(Cut::Stopped) {
         return verdict(Outcome::Skipped, format!("stopped after {}", seconds(evidence.elapsed)));
     }
-    broken_vmm(evidence)
+    helpers::not_ready(evidence)
+        .or_else(|| killed_vmm(evidence))
+        .or_else(|| helpers::support_lost(evidence))
+        .or_else(|| broken_vmm(evidence))
         .or_else(|| crashed(evidence))
         .or_else(|| timed_out(evidence))
         .or_else(|| not_runnable(evidence))
         .or_else(|| reported::failed_cases(evidence))
+        .or_else(|| helpers::companion_failed(evidence))
         .or_else(|| failed_command(evidence))
         .or_else(|| reported::incomplete(evidence))
         .or_else(|| reported::too_many(evidence))
@@ -46,7 +52,7 @@ pub(crate) fn judge(evidence: &Evidence<'_>) -> Verdict {
         .unwrap_or_else(|| passed(evidence))
 }
 
-fn broken_vmm(evidence: &Evidence<'_>) -> Option<Verdict> {
+fn killed_vmm(evidence: &Evidence<'_>) -> Option<Verdict> {
     let Subject::Guest(guest) = &evidence.subject else {
         return match evidence.ending {
             Ending::Exited(Exit::Signal(signal)) => {
@@ -61,6 +67,11 @@ fn broken_vmm(evidence: &Evidence<'_>) -> Option<Verdict> {
         let reason = format!("QEMU was killed by {}{said}", signal_name(signal));
         return Some(verdict(Outcome::Crashed, reason));
     }
+    None
+}
+
+fn broken_vmm(evidence: &Evidence<'_>) -> Option<Verdict> {
+    let Subject::Guest(guest) = &evidence.subject else { return None };
     if let Some(line) = &guest.broken {
         return Some(verdict(Outcome::Crashed, format!("QEMU said: {line}")));
     }
@@ -107,6 +118,8 @@ fn crashed(evidence: &Evidence<'_>) -> Option<Verdict> {
 fn timed_out(evidence: &Evidence<'_>) -> Option<Verdict> {
     let limit = match evidence.ending {
         Ending::Cut(Cut::Deadline(limit)) => limit,
+        // Judged by what became of the other process.
+        Ending::Cut(Cut::Support | Cut::Companion) => return None,
         // Both are judged above when there is a line to show; a cut without one is no end either.
         Ending::Cut(_) => evidence.elapsed,
         Ending::Exited(_) | Ending::NotStarted(_) => return None,

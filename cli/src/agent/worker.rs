@@ -61,12 +61,10 @@ impl KernelTest {
     /// `name` is what the caller calls the kernel.
     fn suite(&self, name: &str, kernel: PathBuf) -> Suite {
         let guest = GuestSettings {
-            kernel: Kernel::File(kernel),
             memory: self.memory,
             cpus: self.cpus,
             append: self.append.clone(),
-            qemu_args: Vec::new(),
-            ends: ExpectedEnd::Any,
+            ..GuestSettings::new(Kernel::File(kernel), ExpectedEnd::Any)
         };
         let mut suite = Suite::of_kernel(guest, TEST_USER, self.deadline);
         let file = Path::new(name).file_name().unwrap_or_default().to_string_lossy();

@@ -255,6 +255,9 @@ impl Human {
         };
         let reason = if result.reason.is_empty() { String::new() } else { format!(": {}", result.reason) };
         self.line(host, &format!("{word} {} ({time:.2} s{cases}{under}){reason}", result.test));
+        for warning in &result.warnings {
+            self.print(&format!("      {} {warning}", style("warning:").yellow()));
+        }
         if result.outcome == Outcome::Passed || result.outcome == Outcome::Skipped {
             return;
         }
@@ -267,7 +270,9 @@ impl Human {
             self.print(&format!("      {} {}{times}", style("|").dim(), same[0]));
         }
         if let Some(command) = &result.reproduce {
-            self.print(&format!("      by hand on the host: {command}"));
+            // A guest that needs other processes takes several lines.
+            let start = if command.contains('\n') { "\n" } else { " " };
+            self.print(&format!("      by hand on the host:{start}{command}"));
         }
     }
 

@@ -1,7 +1,8 @@
 use std::path::Path;
 
+use super::Devices;
 use crate::accelerator::Accelerator;
-use crate::suite::GuestSettings;
+use crate::suite::{GuestSettings, Late};
 
 /// How QEMU is started for a guest. The options are those that 5.2, 7.2 and 10 have in common.
 #[derive(Debug, Clone)]
@@ -11,6 +12,9 @@ pub(crate) struct QemuCommand<'g> {
     pub kernel: &'g Path,
     pub accelerator: Accelerator,
     pub sandbox: Sandbox,
+    pub devices: &'g Devices,
+    /// Its `append` and `qemu-args` with what is known only now.
+    pub late: &'g Late,
 }
 
 /// Whether QEMU confines itself; a QEMU built without seccomp cannot.
@@ -43,7 +47,8 @@ impl QemuCommand<'_> {
             Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
             Accelerator::Tcg => add(&["-accel", "tcg", "-cpu", "max"]),
         }
-        add(&["-m", &memory(self.guest.memory), "-smp", &self.guest.cpus.to_string()]);
+        let memory = memory(self.guest.memory);
+        add(&["-m", &memory, "-smp", &self.guest.cpus.to_string()]);
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         // vhost-user refuses the legacy kind.
         add(&["-global", "virtio-mmio.force-legacy=false"]);
@@ -56,11 +61,12 @@ impl QemuCommand<'_> {
             add(&["-chardev", &format!("socket,id=monitor0,fd={monitor}")]);
             add(&["-mon", "chardev=monitor0,mode=control", "-S"]);
         }
-        add(&["-kernel", &self.kernel.to_string_lossy()]);
+        argv.extend(self.devices.arguments(&memory));
+        argv.extend(["-kernel".to_owned(), self.kernel.to_string_lossy().into_owned()]);
         if !self.guest.append.is_empty() {
-            add(&["-append", &self.guest.append]);
+            argv.extend(["-append".to_owned(), self.late.render(&self.guest.append)]);
         }
-        argv.extend(self.guest.qemu_args.iter().cloned());
+        argv.extend(self.guest.qemu_args.iter().map(|word| self.late.render(word)));
         argv
     }
 }
@@ -82,12 +88,10 @@ mod tests {
     #[test]
     fn by_hand_is_the_same_without_the_runners_channels() {
         let guest = GuestSettings {
-            kernel: Kernel::Toolkit,
-            memory: 64 << 20,
             cpus: 2,
             append: "mode=pass".into(),
             qemu_args: vec!["-s".into()],
-            ends: ExpectedEnd::ExitStatus(33),
+            ..GuestSettings::new(Kernel::Toolkit, ExpectedEnd::ExitStatus(33))
         };
         let command = QemuCommand {
             qemu: "qemu-system-x86_64",
@@ -95,6 +99,8 @@ mod tests {
             kernel: Path::new("/k"),
             accelerator: Accelerator::Kvm,
             sandbox: Sandbox::On,
+            devices: &Devices::default(),
+            late: &Late::default(),
         };
         let ours = command.argv(Channels::Runner { monitor: "7" }).join(" ");
         let by_hand = command.argv(Channels::ByHand).join(" ");

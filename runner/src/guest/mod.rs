@@ -1,7 +1,21 @@
-//! A guest under QEMU's microvm: its command line, its monitor.
+//! A guest under QEMU's microvm: its command line, its monitor, and what it needs besides.
 
+mod by_hand;
 mod command_line;
+mod devices;
+mod forward;
+mod kernel;
 mod monitor;
+mod plan;
+mod share;
+mod tools;
+mod tree;
+mod virtiofsd;
+mod vsock;
 
 pub(crate) use command_line::{Channels, QemuCommand, Sandbox};
+pub(crate) use devices::Devices;
 pub(crate) use monitor::{GO, Monitor};
+pub(crate) use plan::{GuestPlan, Setting};
+pub(crate) use tools::Tools;
+pub(crate) use vsock::Cid;

@@ -12,7 +12,11 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, set_parent_process_death_signal,
     setrlimit, wait,
 };
-use rustix::thread::{Gid, Uid, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CpuSet, Gid, Uid, sched_setaffinity, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+use toril_machine::STANDARD_PATH;
 
 use super::message::MOST_FILES;
 use super::{Report, Spec, file_placeholder};
@@ -55,14 +59,23 @@ fn serve(control: &UnixStream) -> Result<(), String> {
     if files.len() != spec.files {
         return Err(format!("{} files came along, not {}", files.len(), spec.files));
     }
+    pin(&spec.pin)?;
+    let limit = spec.realtime.map(allow_realtime);
     become_user(&spec)?;
-    let argv: Vec<String> = spec.argv.iter().map(|word| with_file_numbers(word, &files)).collect();
+    let realtime =
+        spec.realtime.zip(limit).map(|(priority, limit)| limit.and_then(|()| try_realtime(priority)));
+    let not_realtime = realtime.as_ref().and_then(|tried| tried.as_ref().err().cloned());
+    let words = spec.argv.iter().map(|word| with_file_numbers(word, &files));
+    let argv: Vec<String> = match realtime {
+        Some(Ok(chrt)) => chrt.into_iter().chain(words).collect(),
+        _ => words.collect(),
+    };
     let program = start(&spec, &argv, &files)?;
     drop(files);
     let watched = control.try_clone().map_err(|error| format!("cannot watch the control socket: {error}"))?;
     thread::spawn(move || end_with(watched));
-    let told =
-        tell(control, &Report::Started { argv }).and_then(|()| tell(control, &report_of(wait_for(program))));
+    let told = tell(control, &Report::Started { argv, not_realtime })
+        .and_then(|()| tell(control, &report_of(wait_for(program))));
     // With nobody to tell, the end of this process is all that is left to do.
     told.or(Ok(()))
 }
@@ -81,6 +94,45 @@ fn receive_files(control: &UnixStream) -> io::Result<Vec<OwnedFd>> {
         _ => None,
     });
     Ok(messages.flatten().collect())
+}
+
+/// Confines this process, and what it starts, to some of the CPUs.
+fn pin(cpus: &[usize]) -> Result<(), String> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    cpus.iter().filter(|cpu| **cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
+    let list: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+    sched_setaffinity(None, &set).map_err(|error| {
+        format!(
+            "cannot pin it to the CPUs {}: {error}; `nproc --all` says how many there are",
+            list.join(", ")
+        )
+    })
+}
+
+/// Lets the user have a real-time priority, as only root can, and none above it.
+fn allow_realtime(priority: u8) -> Result<(), String> {
+    let most = Some(u64::from(priority));
+    setrlimit(Resource::Rtprio, Rlimit { current: most, maximum: most })
+        .map_err(|error| format!("the limit of real-time priorities cannot be raised ({error})"))
+}
+
+/// What a command line begins with that gives the program this real-time priority. Tried, since a limit that allows it
+/// is not all that it takes.
+fn try_realtime(priority: u8) -> Result<Vec<String>, String> {
+    let chrt = ["chrt", "--rr", &priority.to_string()].map(str::to_owned).to_vec();
+    let tried = Command::new(&chrt[0])
+        .args(&chrt[1..])
+        .arg("true")
+        .env_clear()
+        .env("PATH", STANDARD_PATH)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("`chrt` (package util-linux) cannot be run: {error}"))?;
+    let said = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+    if tried.status.success() { Ok(chrt) } else { Err(said) }
 }
 
 /// Gives up root for good. The first process does it too, not only the program: then nothing in the namespace has it.
@@ -107,12 +159,18 @@ fn start(spec: &Spec, argv: &[String], files: &[OwnedFd]) -> Result<Pid, String>
         fcntl_setfd(file, FdFlags::empty()).map_err(|error| format!("cannot pass a file on: {error}"))?;
     }
     let (program, args) = argv.split_first().ok_or("there is no program to run")?;
+    let input = match spec.input.and_then(|index| files.get(index)) {
+        Some(file) => {
+            file.try_clone().map(Stdio::from).map_err(|error| format!("cannot pass its input on: {error}"))?
+        }
+        None => Stdio::null(),
+    };
     let child = Command::new(program)
         .args(args)
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&spec.dir)
-        .stdin(Stdio::null())
+        .stdin(input)
         // What it sends to its process group must not reach `unshare`, which is outside.
         .process_group(0)
         .spawn()

@@ -16,6 +16,12 @@ pub(crate) struct Spec {
     pub groups: Vec<u32>,
     /// How many files come along; it finds them open.
     pub files: usize,
+    /// Which of the files is its standard input; that is empty where none is.
+    pub input: Option<usize>,
+    /// The CPUs that it may run on; all where none is named.
+    pub pin: Vec<usize>,
+    /// The real-time priority that it is given where that is permitted.
+    pub realtime: Option<u8>,
 }
 
 /// What the first process tells, one line of JSON each: `NotStarted`, or `Started` and then `Ended`.
@@ -25,6 +31,8 @@ pub(crate) enum Report {
     /// With the program's arguments as they were.
     Started {
         argv: Vec<String>,
+        /// Why it has no real-time priority, where it was to have one.
+        not_realtime: Option<String>,
     },
     NotStarted {
         why: String,
@@ -41,4 +49,4 @@ pub(crate) fn file_placeholder(index: usize) -> String {
 }
 
 /// More files than this are never sent along.
-pub(crate) const MOST_FILES: usize = 8;
+pub(crate) const MOST_FILES: usize = 16;

@@ -2,13 +2,18 @@
 
 mod built_in;
 mod cases;
+mod companion;
+mod guest;
+mod late;
 mod model;
 mod pattern;
 mod read;
 mod template;
 
 pub use built_in::{BuiltInSuite, SMOKE};
+pub(crate) use late::Late;
 pub use model::{
-    AcceleratorChoice, Action, CaseRules, CommandTest, ExpectedEnd, GuestSettings, Kernel, Suite, Test,
+    AcceleratorChoice, Action, CaseRules, CommandTest, Companion, ExpectedEnd, Forward, GuestSettings,
+    Kernel, Share, Suite, Test,
 };
 pub use pattern::Pattern;

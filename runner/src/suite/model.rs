@@ -13,6 +13,9 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 /// How many bytes it may print, unless its suite says otherwise.
 pub(super) const OUTPUT_LIMIT: u64 = 16 << 20;
 
+/// How much memory a guest has, unless its suite says otherwise.
+const MEMORY: u64 = 64 << 20;
+
 /// What is to be tested.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
@@ -58,6 +61,8 @@ pub struct Test {
     pub exceptions: Option<u64>,
     /// What a good end needs: each must be found in a line.
     pub must_print: Vec<Pattern>,
+    /// The other side of a guest, on the host.
+    pub companion: Option<Companion>,
 }
 
 impl Test {
@@ -72,6 +77,7 @@ impl Test {
             panic: None,
             exceptions: None,
             must_print: Vec::new(),
+            companion: None,
         }
     }
 }
@@ -109,6 +115,84 @@ pub struct GuestSettings {
     pub qemu_args: Vec<String>,
     /// How it ends when all is well.
     pub ends: ExpectedEnd,
+    /// The directory that it has by virtio-fs.
+    pub share: Option<Share>,
+    /// Whether it has a vsock.
+    pub vsock: bool,
+    /// The TCP ports of the host that lead to ports of its vsock.
+    pub forward: Vec<Forward>,
+    /// Its consoles besides the serial port, by name.
+    pub consoles: Vec<String>,
+    /// The host's CPUs that QEMU may run on; all where none is named.
+    pub pin: Vec<usize>,
+    /// The real-time priority that QEMU is to have, 1 to 99.
+    pub realtime: Option<u8>,
+}
+
+impl GuestSettings {
+    /// A guest with 64 MiB, one CPU, and nothing else.
+    pub fn new(kernel: Kernel, ends: ExpectedEnd) -> GuestSettings {
+        GuestSettings {
+            kernel,
+            memory: MEMORY,
+            cpus: 1,
+            append: String::new(),
+            qemu_args: Vec::new(),
+            ends,
+            share: None,
+            vsock: false,
+            forward: Vec::new(),
+            consoles: Vec::new(),
+            pin: Vec::new(),
+            realtime: None,
+        }
+    }
+}
+
+/// A directory of the host that a guest has by virtio-fs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The directory; a relative path starts at [`crate::Options::base`].
+    pub dir: PathBuf,
+    /// What the guest knows it by.
+    pub tag: String,
+    /// Whether the guest has the directory itself, and not a fresh copy of it.
+    pub in_place: bool,
+    /// The daemon; one that is found where nothing is named.
+    pub virtiofsd: Option<PathBuf>,
+}
+
+/// A TCP port of the host's 127.0.0.1 that leads to a port of a guest's vsock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// The host's port.
+    pub from: u16,
+    /// The guest's port.
+    pub to: u32,
+}
+
+impl std::str::FromStr for Forward {
+    type Err = String;
+
+    /// Reads `4000:80`.
+    fn from_str(text: &str) -> Result<Forward, String> {
+        let ports = text.split_once(':').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+        match ports {
+            Some((from @ 1.., to)) => Ok(Forward { from, to }),
+            _ => Err(format!("`{text}` is no forwarding: write HOST-PORT:GUEST-PORT, such as 4000:80")),
+        }
+    }
+}
+
+/// A program of the host that is the other side of a guest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Companion {
+    /// The program and its environment.
+    pub command: CommandTest,
+    /// A line that is waited for: of the companion before the guest is started, or the other way round.
+    pub ready: Option<Pattern>,
+    /// Whether it is started after the guest, and its end waited for.
+    pub after: bool,
 }
 
 /// A kernel to boot.

@@ -1,19 +1,16 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use toril_document::{Document, Located, Problems, Table, Value, nearest};
 
 use super::cases::{Reporter, read_cases, read_format};
+use super::companion::read_companion;
+use super::guest::read_guest;
 use super::model::{DEADLINE, OUTPUT_LIMIT, PANIC};
 use super::template::Template;
-use super::{
-    AcceleratorChoice, Action, CommandTest, ExpectedEnd, GuestSettings, Kernel, Pattern, Suite, Test,
-};
-use crate::{Accelerator, CaseFormat, toolkit};
-
-const MEMORY: u64 = 64 << 20;
+use super::{AcceleratorChoice, Action, CommandTest, Kernel, Pattern, Suite, Test};
+use crate::{Accelerator, CaseFormat};
 
 /// What holds for every test unless it says otherwise.
 pub(super) struct Defaults {
@@ -145,6 +142,7 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
         Some(Action::Command(_)) | None => Reporter::Command,
     };
     let is_guest = reporter != Reporter::Command;
+    let companion = read_companion(&mut table, &defaults.template, action.as_ref());
     let cases = read_cases(&mut table, defaults, reporter);
     let panic = match table.string("panic-pattern") {
         Some(text) if text.value.is_empty() => None,
@@ -164,6 +162,7 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
         panic,
         exceptions,
         must_print,
+        companion,
         ..Test::new(name.value.clone(), action?)
     };
     Some((name, test))
@@ -176,7 +175,7 @@ pub(super) fn note_pattern(table: &Table<'_>, text: &Located<String>) -> Option<
 fn read_action(table: &mut Table<'_>, defaults: &Defaults) -> Option<Action> {
     let (command, guest) = (table.has("command"), table.has("guest"));
     let command_test = command.then(|| read_command(table, defaults)).flatten();
-    let settings = table.table("guest").and_then(|guest| read_guest(guest, defaults));
+    let settings = table.table("guest").and_then(|guest| read_guest(guest, &defaults.template));
     match (command, guest) {
         (true, false) => command_test.map(Action::Command),
         (false, true) => settings.map(Action::Guest),
@@ -193,6 +192,15 @@ fn read_action(table: &mut Table<'_>, defaults: &Defaults) -> Option<Action> {
 }
 
 fn read_command(table: &mut Table<'_>, defaults: &Defaults) -> Option<CommandTest> {
+    read_program(table, &defaults.template, &[])
+}
+
+/// A `command` and its `env`; `late` are the names that templates may have in them besides those of all tests.
+pub(super) fn read_program(
+    table: &mut Table<'_>,
+    template: &Template,
+    late: &[&'static str],
+) -> Option<CommandTest> {
     let argv = table.required_strings("command");
     let mut env = Vec::new();
     if let Some(mut inner) = table.table("env") {
@@ -200,7 +208,7 @@ fn read_command(table: &mut Table<'_>, defaults: &Defaults) -> Option<CommandTes
             match value.value {
                 Value::String(text) => {
                     let text = Located { value: text, span: value.span };
-                    env.push((name.value, defaults.template.render(&inner, text)));
+                    env.push((name.value, template.render_late(&inner, text, late)));
                 }
                 other => {
                     let message = format!("`{}` must be a string, not {}", name.value, other.kind());
@@ -209,73 +217,14 @@ fn read_command(table: &mut Table<'_>, defaults: &Defaults) -> Option<CommandTes
             }
         }
     }
-    let argv = argv?.into_iter().map(|word| defaults.template.render(table, word)).collect();
+    let argv = argv?.into_iter().map(|word| template.render_late(table, word, late)).collect();
     Some(CommandTest { argv, env })
-}
-
-fn read_guest(mut table: Table<'_>, defaults: &Defaults) -> Option<GuestSettings> {
-    let template = &defaults.template;
-    let kernel = table.required_string("kernel").and_then(|text| {
-        let span = text.span.clone();
-        let name = template.render(&table, text);
-        match name.strip_prefix("builtin:") {
-            None if name.starts_with('/') => Some(Kernel::File(PathBuf::from(name))),
-            None => {
-                let message = format!("`{name}` is no absolute path: kernels are files of the host");
-                table.note("S009", span, message, None);
-                None
-            }
-            Some("toolkit") => Some(Kernel::Toolkit),
-            Some(_) => {
-                let help = Some("there is builtin:toolkit".into());
-                table.note("S009", span, format!("`{name}` is not built in"), help);
-                None
-            }
-        }
-    });
-    let memory = table.size("memory").unwrap_or(MEMORY);
-    let cpus = table.integer("cpus", 1..=255).and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
-    let append = table.string("append").map(|text| template.render(&table, text)).unwrap_or_default();
-    let qemu_args = table.strings("qemu-args").unwrap_or_default();
-    let qemu_args = qemu_args.into_iter().map(|word| template.render(&table, word)).collect();
-    let ends = read_end(&mut table, kernel.as_ref());
-    table.finish();
-    Some(GuestSettings { kernel: kernel?, memory, cpus, append, qemu_args, ends: ends? })
-}
-
-fn read_end(table: &mut Table<'_>, kernel: Option<&Kernel>) -> Option<ExpectedEnd> {
-    let place = table.span();
-    let has_status = table.has("exit-status");
-    let status = table.integer("exit-status", 0..=255).and_then(|status| i32::try_from(status).ok());
-    let has_end = table.has("ends");
-    let end = table.parsed("ends", |text| match text {
-        "reset" => Ok(ExpectedEnd::Reset),
-        "shutdown" => Ok(ExpectedEnd::Shutdown),
-        _ => Err(format!("`{text}` is no end: write reset or shutdown, or exit-status = N")),
-    });
-    match (has_status, has_end) {
-        (true, false) => status.map(ExpectedEnd::ExitStatus),
-        (false, true) => end,
-        (true, true) => {
-            table.note("S008", place, "a guest ends in one way: `ends` or `exit-status`, not both", None);
-            None
-        }
-        // Nothing else is wrong with a kernel that could not be read.
-        (false, false) if kernel.is_none_or(|kernel| *kernel == Kernel::Toolkit) => {
-            Some(ExpectedEnd::ExitStatus(toolkit::STATUS_ENDED))
-        }
-        (false, false) => {
-            let help = "write ends = \"reset\" or \"shutdown\", or exit-status = N".to_owned();
-            table.note("S008", place, "it is not said how the guest ends when all is well", Some(help));
-            None
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SMOKE;
+    use crate::{ExpectedEnd, SMOKE};
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -4,6 +4,17 @@ use handlebars::{Handlebars, RenderErrorReason, no_escape};
 use serde::Serialize;
 use toril_document::{Located, Table, nearest};
 
+use super::late::{ALWAYS, placeholder};
+
+/// What a name is of, for where it is not known.
+const NEEDS: [(&str, &str); 5] = [
+    ("guest.cid", "it is of a guest with vsock = true, and of its companion"),
+    ("guest.vsock", "it is of a guest with vsock = true, and of its companion"),
+    ("guest.tag", "it is of a guest with a share, and of its companion"),
+    ("guest.share", "it is of a guest with a share, and of its companion"),
+    ("dirs.test", "it may stand in command, env, append and qemu-args"),
+];
+
 /// Renders the strings of a suite: no escaping, and a variable that is not declared is a mistake.
 pub(super) struct Template {
     engine: Handlebars<'static>,
@@ -13,6 +24,9 @@ pub(super) struct Template {
 #[derive(Serialize)]
 struct Context {
     vars: BTreeMap<String, String>,
+    /// What is known only when a test is started: placeholders, by the part of their names before the dot.
+    #[serde(flatten)]
+    late: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
 }
 
 impl Template {
@@ -20,7 +34,7 @@ impl Template {
         let mut engine = Handlebars::new();
         engine.set_strict_mode(true);
         engine.register_escape_fn(no_escape);
-        Template { engine, context: Context { vars } }
+        Template { engine, context: Context { vars, late: BTreeMap::new() } }
     }
 
     /// The rendered text; a mistake is noted at the text's place and gives the text as it stands.
@@ -28,7 +42,31 @@ impl Template {
         if !text.value.contains("{{") {
             return text.value;
         }
-        match self.engine.render_template(&text.value, &self.context) {
+        self.render_in(table, text, &self.context)
+    }
+
+    /// The same for text that may also name what is known only when a test is started: the names in `late`, and those
+    /// of every test.
+    pub(super) fn render_late(
+        &self,
+        table: &Table<'_>,
+        text: Located<String>,
+        late: &[&'static str],
+    ) -> String {
+        if !text.value.contains("{{") {
+            return text.value;
+        }
+        let mut context = Context { vars: self.context.vars.clone(), late: BTreeMap::new() };
+        for name in ALWAYS.iter().chain(late) {
+            if let Some((group, part)) = name.split_once('.') {
+                context.late.entry(group).or_default().insert(part, placeholder(name));
+            }
+        }
+        self.render_in(table, text, &context)
+    }
+
+    fn render_in(&self, table: &Table<'_>, text: Located<String>, context: &Context) -> String {
+        match self.engine.render_template(&text.value, context) {
             Ok(rendered) => rendered,
             Err(error) => {
                 let (message, help) = self.explain(error.reason());
@@ -42,6 +80,9 @@ impl Template {
         match reason {
             RenderErrorReason::MissingVariable(path) => {
                 let path = path.as_deref().unwrap_or("a variable");
+                if let Some((_, needs)) = NEEDS.iter().find(|(name, _)| *name == path) {
+                    return (format!("there is no `{path}` here"), Some((*needs).into()));
+                }
                 let known = self.context.vars.keys().map(String::as_str);
                 let help = match nearest(path.trim_start_matches("vars."), known) {
                     Some(name) => format!("did you mean `vars.{name}`?"),

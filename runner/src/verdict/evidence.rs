@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::HelperEvidence;
 use crate::case::CaseLog;
 use crate::suite::{CaseRules, ExpectedEnd, Pattern};
 
@@ -29,6 +30,12 @@ pub(crate) struct Evidence<'t> {
     pub expected_exceptions: Option<u64>,
     /// What a good end needs and no line had.
     pub unprinted: Vec<&'t Pattern>,
+    /// Whether the process that is tested was begun: it may have had to wait for others.
+    pub begun: bool,
+    /// The other processes of the test.
+    pub helpers: Vec<HelperEvidence>,
+    /// What a start waited for.
+    pub awaited: Option<&'t Pattern>,
 }
 
 /// What was tested.
@@ -82,6 +89,10 @@ pub(crate) enum Cut {
     Panic,
     /// QEMU said that the guest cannot go on.
     Broken,
+    /// A process that the guest needs is gone.
+    Support,
+    /// The companion failed.
+    Companion,
     /// Whoever started the run stopped it.
     Stopped,
 }

@@ -106,6 +106,9 @@ impl Given {
             cases: &cases,
             expected_exceptions: self.expected_exceptions,
             unprinted: unprinted.iter().collect(),
+            begun: true,
+            helpers: Vec::new(),
+            awaited: None,
         };
         let verdict = judge(&evidence);
         (verdict.outcome, verdict.reason)
@@ -474,5 +477,6 @@ fn result(outcome: Outcome) -> TestResult {
         last_lines: Vec::new(),
         qemu: Vec::new(),
         reproduce: None,
+        warnings: Vec::new(),
     }
 }

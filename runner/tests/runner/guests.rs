@@ -196,14 +196,8 @@ fn without_an_accelerator_guests_are_skipped_with_the_reason() {
 fn one_kernel_with_its_output_live() {
     let Some(mut place) = place(true) else { return };
     place.options.live = true;
-    let guest = GuestSettings {
-        kernel: Kernel::Toolkit,
-        memory: 64 << 20,
-        cpus: 1,
-        append: "mode=fail".into(),
-        qemu_args: Vec::new(),
-        ends: ExpectedEnd::Any,
-    };
+    let guest =
+        GuestSettings { append: "mode=fail".into(), ..GuestSettings::new(Kernel::Toolkit, ExpectedEnd::Any) };
     let suite = Suite::of_kernel(guest, "nobody", Duration::from_secs(10));
     let (summary, events) = place.run_suite(&suite, &AtomicBool::new(false));
     assert_eq!(summary.results[0].reason, "ended with exit status 33");

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod guests;
 #[cfg(test)]
 mod overhead;

@@ -1,0 +1,315 @@
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use super::by_hand::{ByHand, Helper};
+use super::devices::{ConsoleDevice, ShareDevice, VsockDevice};
+use super::forward::{self, LISTENING, port_is_free};
+use super::kernel::KernelFile;
+use super::share::PreparedShare;
+use super::virtiofsd::{Channel as DaemonChannel, Kind};
+use super::vsock::Vsock;
+use super::{Channels, Cid, Devices, GO, QemuCommand, Sandbox, Tools};
+use crate::accelerator::Accelerator;
+use crate::account::Account;
+use crate::isolation::{Spec, file_placeholder};
+use crate::observe::{Awaited, Channel, Heard};
+use crate::run::Options;
+use crate::suite::{Companion, Forward, GuestSettings, Late, Pattern, Share};
+use crate::supervise::{Member, Part, Sign, Stream};
+use crate::verdict::{Outcome, Verdict};
+
+/// What a guest is planned from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting<'s> {
+    pub options: &'s Options,
+    pub account: &'s Account,
+    pub tools: &'s Tools,
+    pub accelerator: Accelerator,
+    pub sandbox: Sandbox,
+    /// The test's own.
+    pub folder: &'s Path,
+    pub deadline: Duration,
+}
+
+/// What is to be started for a guest, and what is heard of it.
+#[derive(Debug)]
+pub(crate) struct GuestPlan {
+    pub members: Vec<Member>,
+    pub channels: Vec<(Stream, UnixStream)>,
+    pub heard: Heard,
+    /// What messages call the members, without the first.
+    pub names: Vec<String>,
+    pub reproduce: String,
+    /// What is not as the suite wants it, though the guest runs.
+    pub warnings: Vec<String>,
+    /// Its own as long as the test lasts.
+    pub cid: Option<Cid>,
+}
+
+impl GuestPlan {
+    /// Makes everything ready that does not run yet. An error is the verdict, where the guest cannot be started.
+    pub(crate) fn make(
+        setting: Setting<'_>,
+        guest: &GuestSettings,
+        companion: Option<&Companion>,
+    ) -> Result<GuestPlan, Verdict> {
+        let Setting { options, account, folder, .. } = setting;
+        let kernel = KernelFile::prepare(&guest.kernel, options, account, folder).map_err(error)?;
+        let mut draft = Draft::new(setting);
+        if let Some(share) = &guest.share {
+            draft.add_share(share)?;
+        }
+        if guest.vsock {
+            draft.add_vsock()?;
+        }
+        for forward in &guest.forward {
+            draft.add_forward(*forward)?;
+        }
+        if let Some(companion) = companion {
+            draft.add_companion(companion)?;
+        }
+        draft.finish(guest, &kernel)
+    }
+}
+
+/// A plan in the making.
+struct Draft<'s> {
+    setting: Setting<'s>,
+    devices: Devices,
+    late: Late,
+    by_hand: ByHand,
+    helpers: Vec<Member>,
+    names: Vec<String>,
+    heard: Heard,
+    /// What QEMU's start waits for.
+    waits: Vec<Sign>,
+    cid: Option<Cid>,
+    /// Where a vsock that is not the kernel's takes connections of the host.
+    vsock_socket: PathBuf,
+}
+
+impl<'s> Draft<'s> {
+    fn new(setting: Setting<'s>) -> Draft<'s> {
+        let mut late = Late::default();
+        late.set("dirs.test", setting.folder.to_string_lossy());
+        Draft {
+            setting,
+            devices: Devices::default(),
+            late,
+            by_hand: ByHand::new(&setting.account.name, setting.folder, setting.deadline),
+            helpers: Vec::new(),
+            names: Vec::new(),
+            heard: Heard::default(),
+            waits: Vec::new(),
+            cid: None,
+            vsock_socket: PathBuf::new(),
+        }
+    }
+
+    /// Adds a process, and returns its number among the members.
+    fn add(&mut self, member: Member, name: String, channel: &str) -> usize {
+        self.helpers.push(member);
+        self.names.push(name);
+        self.heard.helpers.push(Channel::named(channel));
+        self.helpers.len()
+    }
+
+    /// What is seen when the pattern is found in what a member prints.
+    fn sign(&mut self, pattern: &Pattern, member: usize) -> Sign {
+        self.heard.awaited.push(Awaited { pattern: pattern.clone(), member, seen: false });
+        Sign::Pattern(self.heard.awaited.len() - 1)
+    }
+
+    fn add_share(&mut self, share: &Share) -> Result<(), Verdict> {
+        let Setting { options, account, tools, folder, .. } = self.setting;
+        let daemon = tools.virtiofsd(share.virtiofsd.as_deref(), account).map_err(error)?;
+        let prepared = PreparedShare::prepare(share, daemon, options, account, folder).map_err(error)?;
+        self.late.set("guest.tag", &share.tag);
+        self.late.set("guest.share", prepared.dir.to_string_lossy());
+        self.devices.share = Some(ShareDevice { socket: prepared.socket.clone(), tag: share.tag.clone() });
+
+        let hand = &mut self.by_hand;
+        let dir = if share.in_place { prepared.original.clone() } else { hand.copy_of(&prepared.original) };
+        let socket = hand.path("virtiofsd.sock");
+        hand.late.set("guest.tag", &share.tag);
+        hand.late.set("guest.share", dir.to_string_lossy());
+        hand.helper(Helper {
+            argv: prepared.daemon.argv(&dir, DaemonChannel::Socket(&socket)),
+            as_root: prepared.daemon.kind == Kind::C,
+            makes: Some(socket.clone()),
+            ..Helper::default()
+        });
+        hand.devices.share = Some(ShareDevice { socket, tag: share.tag.clone() });
+        let member = prepared.member(account, folder);
+        self.add(member, "virtiofsd".into(), "virtiofsd");
+        Ok(())
+    }
+
+    fn add_vsock(&mut self) -> Result<(), Verdict> {
+        let Setting { account, tools, folder, .. } = self.setting;
+        let vsock = Vsock::find(account, tools.first_cid())
+            .map_err(|reason| Verdict { outcome: Outcome::Skipped, reason })?;
+        let cid = vsock.cid();
+        for late in [&mut self.late, &mut self.by_hand.late] {
+            late.set("guest.cid", cid.to_string());
+            late.set("guest.vsock", "");
+        }
+        match vsock {
+            Vsock::Vhost(lock) => {
+                self.devices.vsock = Some(VsockDevice::Vhost { cid });
+                self.by_hand.devices.vsock = Some(VsockDevice::Vhost { cid });
+                self.cid = Some(lock);
+            }
+            Vsock::User { program } => {
+                let paths = |path: &dyn Fn(&str) -> PathBuf| (path("vsock-device.sock"), path("vsock.sock"));
+                let argv = |device: &Path, host: &Path| {
+                    let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
+                    let program = program.to_string_lossy().into_owned();
+                    vec![
+                        program,
+                        format!("--guest-cid={cid}"),
+                        option("socket", device),
+                        option("uds-path", host),
+                    ]
+                };
+                let (device, host) = paths(&|name| self.by_hand.path(name));
+                self.by_hand.late.set("guest.vsock", host.to_string_lossy());
+                let helper =
+                    Helper { argv: argv(&device, &host), makes: Some(device.clone()), ..Helper::default() };
+                self.by_hand.helper(helper);
+                self.by_hand.devices.vsock = Some(VsockDevice::User { socket: device });
+
+                let (device, host) = paths(&|name| folder.join(name));
+                self.late.set("guest.vsock", host.to_string_lossy());
+                let spec = account.spec(argv(&device, &host), folder);
+                self.devices.vsock = Some(VsockDevice::User { socket: device.clone() });
+                self.waits.push(Sign::Socket(device));
+                self.vsock_socket = host;
+                let member = Member { part: Part::Support, spec, files: Vec::new(), waits: Vec::new() };
+                self.add(member, "vhost-device-vsock".into(), "vhost-device-vsock");
+            }
+        }
+        Ok(())
+    }
+
+    fn add_forward(&mut self, forward: Forward) -> Result<(), Verdict> {
+        let Setting { account, tools, folder, .. } = self.setting;
+        let Some(vsock) = self.devices.vsock.clone() else { return Ok(()) };
+        tools.socat(account).map_err(error)?;
+        port_is_free(forward, account).map_err(error)?;
+        let cid = self.cid.as_ref().map_or(0, |cid| cid.number);
+        let by_hand = forward::argv(forward, cid, &vsock, &self.by_hand.path("vsock.sock"));
+        self.by_hand.helper(Helper { argv: by_hand, ..Helper::default() });
+        let spec = account.spec(forward::argv(forward, cid, &vsock, &self.vsock_socket), folder);
+        let member = Member { part: Part::Support, spec, files: Vec::new(), waits: Vec::new() };
+        let index = self.add(member, format!("socat for port {}", forward.from), "socat");
+        let listening = Pattern::parse(LISTENING).map_err(error)?;
+        let sign = self.sign(&listening, index);
+        self.waits.push(sign);
+        Ok(())
+    }
+
+    fn add_companion(&mut self, companion: &Companion) -> Result<(), Verdict> {
+        let Setting { account, folder, .. } = self.setting;
+        let rendered = |late: &Late| {
+            let argv: Vec<String> = companion.command.argv.iter().map(|word| late.render(word)).collect();
+            let env = companion.command.env.iter();
+            (argv, env.map(|(name, value)| (name.clone(), late.render(value))).collect::<Vec<_>>())
+        };
+        let (argv, env) = rendered(&self.by_hand.late);
+        self.by_hand.helper(Helper { argv, env, after: companion.after, ..Helper::default() });
+
+        let (argv, env) = rendered(&self.late);
+        let mut spec = account.spec(argv, folder);
+        spec.env.extend(env);
+        let part = Part::Companion { waited_for: companion.after };
+        let waits = if companion.after { vec![Sign::Resumed] } else { Vec::new() };
+        let index =
+            self.add(Member { part, spec, files: Vec::new(), waits }, "the companion".into(), "companion");
+        if let Some(ready) = &companion.ready {
+            let sign = self.sign(ready, if companion.after { 0 } else { index });
+            match self.helpers.last_mut().filter(|_| companion.after) {
+                Some(member) => member.waits.push(sign),
+                None => self.waits.push(sign),
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, guest: &GuestSettings, kernel: &KernelFile) -> Result<GuestPlan, Verdict> {
+        let Setting { options, account, accelerator, sandbox, folder, .. } = self.setting;
+        let (mut files, mut channels) = (Vec::<OwnedFd>::new(), Vec::new());
+        let monitor = UnixStream::pair().and_then(|(theirs, mut ours)| {
+            ours.write_all(GO)?;
+            Ok((theirs, ours))
+        });
+        let (theirs, ours) =
+            monitor.map_err(|why| error(format!("cannot make QEMU's monitor socket: {why}")))?;
+        files.push(theirs.into());
+        channels.push((Stream::Monitor, ours));
+        for (index, name) in guest.consoles.iter().enumerate() {
+            let pair = UnixStream::pair();
+            let (theirs, ours) =
+                pair.map_err(|why| error(format!("cannot make a console's socket: {why}")))?;
+            let backend = format!("socket,fd={}", file_placeholder(files.len()));
+            self.devices.consoles.push(ConsoleDevice { name: name.clone(), backend });
+            files.push(theirs.into());
+            channels.push((Stream::Console(index), ours));
+            self.heard.consoles.push(Channel::named(name));
+            self.by_hand.console(name);
+        }
+        let mut warnings = Vec::new();
+        let realtime = guest.realtime.filter(|_| match no_cpu_to_spare(guest) {
+            Some(why) => {
+                warnings.push(why);
+                false
+            }
+            None => true,
+        });
+        let command = |kernel, devices, late| QemuCommand {
+            qemu: &options.qemu,
+            guest,
+            kernel,
+            accelerator,
+            sandbox,
+            devices,
+            late,
+        };
+        let argv = command(&kernel.used, &self.devices, &self.late)
+            .argv(Channels::Runner { monitor: &file_placeholder(0) });
+        let argv_by_hand =
+            command(&kernel.original, &self.by_hand.devices, &self.by_hand.late).argv(Channels::ByHand);
+        let spec =
+            Spec { files: files.len(), pin: guest.pin.clone(), realtime, ..account.spec(argv, folder) };
+        let subject = Member { part: Part::Subject, spec, files, waits: self.waits };
+        Ok(GuestPlan {
+            members: std::iter::once(subject).chain(self.helpers).collect(),
+            channels,
+            heard: self.heard,
+            names: self.names,
+            reproduce: self.by_hand.script(&argv_by_hand, &guest.pin, realtime),
+            warnings,
+            cid: self.cid,
+        })
+    }
+}
+
+fn error(reason: String) -> Verdict {
+    Verdict { outcome: Outcome::Error, reason }
+}
+
+/// Why a guest gets no real-time priority, where it would leave the host no CPU for anything else.
+fn no_cpu_to_spare(guest: &GuestSettings) -> Option<String> {
+    let host = available_parallelism().map_or_else(|_: io::Error| 1, usize::from);
+    let used = match guest.pin.len() {
+        0 => usize::try_from(guest.cpus).unwrap_or(usize::MAX),
+        pinned => pinned,
+    };
+    (used >= host).then(|| {
+        format!("no real-time priority: the guest may use {used} CPUs, and the host has {host}, so none would be to spare")
+    })
+}

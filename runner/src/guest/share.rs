@@ -1,0 +1,92 @@
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use super::tree::{BOUNDS, copy_tree};
+use super::virtiofsd::{Channel, Kind, Virtiofsd};
+use crate::account::Account;
+use crate::isolation::{Spec, file_placeholder};
+use crate::run::Options;
+use crate::suite::Share;
+use crate::supervise::{Member, Part};
+
+/// A directory that is ready to be shared with a guest.
+#[derive(Debug)]
+pub(crate) struct PreparedShare {
+    /// What the daemon is to share.
+    pub dir: PathBuf,
+    /// What the suite named.
+    pub original: PathBuf,
+    /// Where QEMU finds the daemon.
+    pub socket: PathBuf,
+    pub daemon: Virtiofsd,
+    listener: OwnedFd,
+}
+
+impl PreparedShare {
+    /// Makes the copy of the directory and the socket. An error is why the guest cannot have it.
+    pub(crate) fn prepare(
+        share: &Share,
+        daemon: Virtiofsd,
+        options: &Options,
+        account: &Account,
+        folder: &Path,
+    ) -> Result<PreparedShare, String> {
+        let original = options.base.join(&share.dir);
+        if daemon.kind == Kind::C {
+            daemon.is_roots()?;
+            if share.in_place && account.uid != 0 {
+                return Err(format!(
+                    "the virtiofsd of this host runs as root, and so cannot have {} itself, which user {} names: leave \
+                     out `in-place`, or use a virtiofsd that any user can run (1.0 and newer)",
+                    original.display(),
+                    account.name
+                ));
+            }
+        }
+        let dir = if share.in_place {
+            account.act(|| fs::read_dir(&original).map(drop)).map_err(|error| {
+                format!("cannot share {} as user {}: {error}", original.display(), account.name)
+            })?;
+            original.clone()
+        } else {
+            let copy = folder.join("share");
+            account.act(|| copy_tree(&original, &copy, BOUNDS)).map_err(|error| {
+                format!(
+                    "cannot copy {}, which is to be shared, as user {}: {error}",
+                    original.display(),
+                    account.name
+                )
+            })?;
+            copy
+        };
+        let socket = folder.join("virtiofsd.sock");
+        let listener = listen(&socket, account)
+            .map_err(|error| format!("cannot make virtiofsd's socket {}: {error}", socket.display()))?;
+        Ok(PreparedShare { dir, original, socket, daemon, listener })
+    }
+
+    /// The daemon, which finds its socket made: one that makes it itself would have to be waited for, and one that is
+    /// asked whether it listens takes whoever asks for QEMU.
+    pub(crate) fn member(self, account: &Account, folder: &Path) -> Member {
+        let root = Account { name: "root".into(), uid: 0, gid: 0, groups: vec![0], home: "/root".into() };
+        let user = if self.daemon.kind == Kind::C { &root } else { account };
+        let argv = self.daemon.argv(&self.dir, Channel::File(&file_placeholder(0)));
+        Member {
+            part: Part::Support,
+            spec: Spec { files: 1, ..user.spec(argv, folder) },
+            files: vec![self.listener],
+            waits: Vec::new(),
+        }
+    }
+}
+
+fn listen(socket: &Path, account: &Account) -> io::Result<OwnedFd> {
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    chown(socket, Some(account.uid), Some(account.gid))?;
+    Ok(listener.into())
+}

@@ -1,0 +1,46 @@
+use std::collections::BTreeMap;
+
+/// What strings of a suite may name that is known only when a test is started.
+pub(super) const ALWAYS: [&str; 1] = ["dirs.test"];
+
+/// Values for the placeholders that the templates of a suite have left in its strings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Late(BTreeMap<&'static str, String>);
+
+impl Late {
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.0.insert(name, value.into());
+    }
+
+    /// The text with values for placeholders. Reading the suite has seen to it that there is one for each.
+    pub(crate) fn render(&self, text: &str) -> String {
+        if !text.contains(MARK) {
+            return text.to_owned();
+        }
+        let replace = |text: String, (name, value): (&&str, &String)| text.replace(&placeholder(name), value);
+        self.0.iter().fold(text.to_owned(), replace)
+    }
+}
+
+/// No text that somebody writes begins so.
+const MARK: char = '\u{1}';
+
+/// What stands in a string for a value until it is known.
+pub(super) fn placeholder(name: &str) -> String {
+    format!("{MARK}{name}{MARK}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_take_the_place_of_names() {
+        let mut late = Late::default();
+        late.set("guest.cid", "7");
+        late.set("guest.tag", "data");
+        let text = format!("virtiofs,{} cid={}", placeholder("guest.tag"), placeholder("guest.cid"));
+        assert_eq!(late.render(&text), "virtiofs,data cid=7");
+        assert_eq!(late.render("plain"), "plain");
+    }
+}

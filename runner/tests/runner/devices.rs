@@ -1,0 +1,232 @@
+//! Guests that need more than QEMU: shared directories, consoles, companions. What ends badly has its one verdict, and
+//! nothing is left.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use toril_runner::{Outcome, TestResult, exit_status};
+
+use crate::place::{Place, place, processes};
+
+/// A suite of the built-in guest with this command line, these keys and what follows them.
+fn guest(append: &str, keys: &str) -> String {
+    format!(
+        "[[test]]\nname = \"t\"\ndeadline = \"20s\"\ncases = \"toril\"\n[test.guest]\nkernel = \"builtin:toolkit\"\n\
+         append = \"{append}\"\n{keys}\n"
+    )
+}
+
+/// A place with a directory `data` in it that anybody may read.
+fn place_with_data() -> Option<Place> {
+    let place = place(true)?;
+    if !["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].iter().any(|path| Path::new(path).exists()) {
+        println!("skipped: there is no virtiofsd here");
+        return None;
+    }
+    let data = place.state.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("input"), "from the host\n").unwrap();
+    Some(place)
+}
+
+fn share(place: &Place, more: &str) -> String {
+    format!("share = {{ dir = \"{}/data\", tag = \"data\"{more} }}", place.state.path().display())
+}
+
+/// An executable script that anybody may run.
+fn script(place: &Place, name: &str, text: &str) -> String {
+    let path = place.state.path().join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+fn ends(place: &Place, suite: &str, outcome: Outcome, reason: &str) -> TestResult {
+    let (summary, _) = place.run(suite);
+    let result = summary.results.into_iter().next().unwrap();
+    assert_eq!(result.outcome, outcome, "{result:#?}");
+    assert!(
+        result.reason.starts_with(reason) && result.reason.is_empty() == reason.is_empty(),
+        "{result:#?}"
+    );
+    // Whatever was started has the test's folder or the state's in its command line.
+    assert_eq!(processes(&place.state.path().display().to_string()), [""; 0]);
+    result
+}
+
+#[test]
+fn a_guest_reads_and_writes_a_copy_of_the_shared_directory() {
+    let Some(place) = place_with_data() else { return };
+    let line = "fs={{ guest.tag }} read=input write=output token=toril";
+    let companion = "\n[test.companion]\ncommand = [\"sh\", \"-c\", \"echo up; while [ ! -s {{ guest.share }}/output ]; do sleep 0.05; done; \
+        echo wrote: $(cat {{ guest.share }}/output); exit 7\"]\nready = \"^up$\"";
+    let suite = guest(line, &format!("{}{companion}", share(&place, "")));
+    // The companion's status counts, and by it this test knows that it has seen the file.
+    let result = ends(&place, &suite, Outcome::Failed, "the companion exited with status 7: wrote: toril");
+    let names: Vec<&str> = result.cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names[5..], ["virtio-fs-mount", "virtio-fs-read", "virtio-fs-write"]);
+    assert!(
+        result.last_lines.iter().any(|line| line == "value virtio-fs-read: from the host"),
+        "{result:#?}"
+    );
+    assert!(result.last_lines.contains(&"[companion] wrote: toril".to_owned()), "{result:#?}");
+    assert!(!place.state.path().join("data/output").exists(), "it wrote to the directory itself");
+    assert!(result.reproduce.unwrap().contains("virtiofsd"));
+}
+
+#[test]
+fn what_the_user_may_not_read_is_not_shared() {
+    let Some(place) = place_with_data() else { return };
+    let secret = place.state.path().join("data/secret");
+    fs::write(&secret, "s").unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    let suite = guest("fs=data", &share(&place, ""));
+    let result = ends(&place, &suite, Outcome::Error, "cannot copy ");
+    assert!(
+        result.reason.contains("as user nobody: ") && result.reason.contains("Permission denied"),
+        "{result:#?}"
+    );
+}
+
+#[test]
+fn a_daemon_that_is_missing_wrong_or_dies_is_the_reason() {
+    let Some(place) = place_with_data() else { return };
+    let with =
+        |daemon: &str| guest("fs=data seconds=60", &share(&place, &format!(", virtiofsd = \"{daemon}\"")));
+    ends(
+        &place,
+        &with("/nonexistent/v"),
+        Outcome::Error,
+        "there is no /nonexistent/v, which is named as virtiofsd",
+    );
+    ends(&place, &with("/bin/true"), Outcome::Error, "/bin/true is no virtiofsd: to --help it says: ");
+    // As root only what is root's own.
+    let c = script(&place, "c", "echo source=PATH --fd=FDNUM; exit 1");
+    fs::set_permissions(&c, Permissions::from_mode(0o777)).unwrap();
+    let result = ends(&place, &with(&c), Outcome::Error, &format!("{c} must be run as root"));
+    assert_eq!(exit_status_of(&place, &with(&c)), 5, "{result:#?}");
+
+    let says = "case \"$*\" in *--help*) echo --shared-dir; exit ;; esac";
+    let early = script(&place, "early", &format!("{says}; echo no such luck >&2; exit 3"));
+    let reason = "virtiofsd exited with status 3 before the guest ran: no such luck";
+    ends(&place, &with(&early), Outcome::Error, reason);
+}
+
+fn exit_status_of(place: &Place, suite: &str) -> u8 {
+    exit_status(&place.run(suite).0)
+}
+
+#[test]
+fn a_daemon_that_dies_while_the_guest_runs_is_the_reason() {
+    let Some(place) = place_with_data() else { return };
+    // The real one, which is killed a moment after the guest has begun.
+    let real = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    let real = real.unwrap();
+    for (signal, outcome, reason) in [
+        ("KILL", Outcome::Error, "virtiofsd was killed by SIGKILL while the guest ran"),
+        ("SEGV", Outcome::Crashed, "virtiofsd was killed by SIGSEGV while the guest ran"),
+    ] {
+        let text = format!(
+            "case \"$*\" in *--help*) exec {real} --help ;; esac\n(sleep 1; kill -{signal} $$) &\nexec {real} \"$@\""
+        );
+        let daemon = script(&place, signal, &text);
+        let mut place_of_root = place_with_data().unwrap();
+        place_of_root.options.run_as = Some("root".into());
+        let suite = guest("fs=data seconds=60", &share(&place, &format!(", virtiofsd = \"{daemon}\"")));
+        ends(&place_of_root, &suite, outcome, reason);
+    }
+}
+
+#[test]
+fn a_wrong_tag_and_no_tag_at_all_fail_the_guests_case() {
+    let Some(place) = place_with_data() else { return };
+    ends(&place, &guest("fs=other", &share(&place, "")), Outcome::Failed, "case virtio-fs-mount: ");
+    ends(&place, &guest("fs=other", ""), Outcome::Failed, "case virtio-fs-mount: ");
+}
+
+#[test]
+fn consoles_carry_cases() {
+    let Some(place) = place(true) else { return };
+    let suite = guest("console=report", "consoles = [\"log\", \"report\"]");
+    let result = ends(&place, &suite, Outcome::Passed, "");
+    assert_eq!(result.cases.len(), 5);
+    let result = ends(
+        &place,
+        &guest("console=report mode=fail", "consoles = [\"report\"]"),
+        Outcome::Failed,
+        "case interrupt: mode=fail asked for it",
+    );
+    assert!(
+        result.last_lines.iter().any(|line| line.starts_with("[report] case interrupt: FAILED")),
+        "{result:#?}"
+    );
+}
+
+#[test]
+fn companions() {
+    let Some(place) = place(true) else { return };
+    let with = |append: &str, companion: &str| guest(append, &format!("\n[test.companion]\n{companion}"));
+    let shell = |text: &str| format!("command = [\"sh\", \"-c\", \"{text}\"]\n");
+    for (append, companion, outcome, reason) in [
+        ("", shell("sleep 300"), Outcome::Passed, ""),
+        ("", shell("exit 0"), Outcome::Passed, ""),
+        ("seconds=60", shell("echo why; exit 3"), Outcome::Failed, "the companion exited with status 3: why"),
+        ("seconds=60", shell("kill -SEGV $$"), Outcome::Crashed, "the companion was killed by SIGSEGV"),
+        (
+            "",
+            shell("echo soon; exit 0") + "ready = \"^now\"",
+            Outcome::Error,
+            "the companion exited with status 0: soon; the guest was not started",
+        ),
+        (
+            "",
+            "command = [\"toril-no-such\"]".into(),
+            Outcome::Error,
+            "the companion could not be run: cannot run `toril-no-such`: no such program on the host",
+        ),
+        (
+            "",
+            shell("sleep 1; exit 4") + "when = \"after\"",
+            Outcome::Failed,
+            "the companion exited with status 4",
+        ),
+        (
+            "",
+            shell("true") + "when = \"after\"\nready = \"never\"",
+            Outcome::Incomplete,
+            "the guest ended without printing a line with /never/, so the companion was not started",
+        ),
+    ] {
+        ends(&place, &with(append, &companion), outcome, reason);
+    }
+    let late = with("", &(shell("sleep 300") + "ready = \"^now\"")).replace("20s", "1s");
+    ends(
+        &place,
+        &late,
+        Outcome::Error,
+        "the companion was not ready within 1 s: no line has /^now/; it printed nothing",
+    );
+}
+
+#[test]
+fn a_guest_runs_on_its_cpus_only() {
+    let Some(place) = place(true) else { return };
+    ends(&place, &guest("", "pin = [0]"), Outcome::Passed, "");
+    ends(&place, &guest("", "pin = [1023]"), Outcome::Error, "cannot pin it to the CPUs 1023: ");
+}
+
+#[test]
+fn a_real_time_priority_is_given_or_it_is_said_why_not() {
+    let Some(place) = place(true) else { return };
+    let result = ends(&place, &guest("", "realtime = 10\npin = [0]"), Outcome::Passed, "");
+    let given = result.qemu.starts_with(&["chrt".into(), "--rr".into(), "10".into()]);
+    assert_eq!(given, result.warnings.is_empty(), "{result:#?}");
+    let result = ends(&place, &guest("", "realtime = 10\ncpus = 255"), Outcome::Passed, "");
+    assert!(
+        result.warnings[0].starts_with("no real-time priority: the guest may use 255 CPUs"),
+        "{result:#?}"
+    );
+}
