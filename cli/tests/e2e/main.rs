@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod drift;
+mod earlier;
 mod errors;
+mod examples;
 mod harness;
 mod kills;
 mod kinds;

@@ -1,6 +1,7 @@
 //! A real machine: what containers cannot show. Its modules, udev, sysctls, units and starts are its own, and KVM works
 //! in it.
 
+use crate::examples::{examples, write};
 use crate::harness::{Sandbox, document, toril};
 
 /// One of each kind that only a real machine has.
@@ -118,6 +119,14 @@ fn what_only_a_real_machine_has_is_brought_about_and_kept() {
     toril(&["check", &host]).exits(0);
     sandbox.is_clean();
     assert_eq!(sandbox.sudo("pgrep --list-full 'qemu|virtiofsd|toril' || :"), "");
+
+    // The examples of the book that a container cannot do.
+    let dir = tempfile::tempdir().unwrap();
+    for kind in ["line", "systemd-unit"] {
+        let recipe = write(dir.path(), examples()[kind]);
+        toril(&["apply", "--recipe", &recipe, &host]).exits(0).shows("changed ").hides("failed");
+        toril(&["check", "--recipe", &recipe, &host]).exits(0);
+    }
 
     // It takes longer than this, as far as anybody here can tell.
     sandbox.sudo("touch /run/reboot-required");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use toril_document::Table;
 use toril_machine::{Machine, Probe};
 
-use super::earlier_build_files::{beside, set_aside, version};
+use super::earlier_build_files::{beside, closed_to_others, set_aside, version};
 use super::symlink::put_link;
 use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, optional_path, read_path,
@@ -52,6 +52,8 @@ struct Build {
     path: String,
     /// Such as `7.2.0`, or its size.
     version: String,
+    /// What of the way to it is closed to others than its owner: they would go on to the next of their path.
+    closed: Option<String>,
 }
 
 enum OnPath {
@@ -169,7 +171,8 @@ impl Kind for EarlierBuild {
             match self.observe_place(context.machine, &path)? {
                 // A build has links to itself at the places where it once was.
                 Some(Seen::Build { real, version }) if known.insert(real.clone()) => {
-                    state.found.push(Build { path, version });
+                    let closed = closed_to_others(&context.machine.path("/"), &real);
+                    state.found.push(Build { path, version, closed });
                 }
                 Some(Seen::Replaced) if context.machine.exists(&beside(&path)) == Probe::Known(()) => {
                     state.replaced.push(path);
@@ -198,21 +201,28 @@ impl Kind for EarlierBuild {
             Then::Link => {
                 if let Some(first) = kept.next() {
                     judged.changes.extend(self.link_change(state, first));
-                    let Build { path, version } = first;
+                    let Build { path, version, closed } = first;
+                    judged.impossible = closed.as_ref().map(|closed| {
+                        format!(
+                            "{path} cannot be used by all: {closed} is closed to others than its owner, who would get {} \
+                             instead; open it (chmod o+x), or do not link it",
+                            self.program
+                        )
+                    });
                     judged
                         .notices
                         .push(format!("{path} ({version}) is the one that {} stands for", self.on_path));
                 }
             }
             Then::Replace => {
-                judged.changes.extend(kept.by_ref().map(|Build { path, version }| {
+                judged.changes.extend(kept.by_ref().map(|Build { path, version, .. }| {
                     let after =
                         format!("a link to {}; what was there is kept as {}", self.program, beside(path));
                     Change::new(path, version, after)
                 }));
             }
         }
-        for Build { path, version } in kept {
+        for Build { path, version, .. } in kept {
             let linked = matches!(&state.on_path, OnPath::Link(target) if target == path);
             let used = match linked {
                 true => format!("{} is a link to it", self.on_path),
@@ -341,6 +351,12 @@ mod tests {
         assert_eq!(fake.changes(&*resource), [""; 0]);
         assert_eq!(fs::read_link(fake.path("usr/local/bin/qemu")).unwrap().to_str(), Some(to));
         assert!(notices(&fake, "keep")[0].ends_with("/usr/local/bin/qemu is a link to it"));
+        // Who cannot get at it would run something else.
+        fs::set_permissions(fake.path("home/d"), fs::Permissions::from_mode(0o700)).unwrap();
+        let impossible = resource.judge(fake.context()).unwrap().impossible.unwrap();
+        assert!(impossible.contains("/home/d is closed to others"), "{impossible}");
+        fs::set_permissions(fake.path("home/d"), fs::Permissions::from_mode(0o711)).unwrap();
+        assert_eq!(resource.judge(fake.context()).unwrap().impossible, None);
         // Somebody's own program is not overwritten.
         fs::remove_file(fake.path("usr/local/bin/qemu")).unwrap();
         fs::write(fake.path("usr/local/bin/qemu"), "mine").unwrap();

@@ -1,6 +1,6 @@
 //! The files of earlier builds: in homes, whose owners may do with them what they like at any time.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -78,6 +78,19 @@ fn printable(bytes: &[u8]) -> String {
     text.map(|byte| char::from(*byte)).collect::<String>().trim_end().to_owned()
 }
 
+/// The first directory on the way from `root` to a file, or the file itself, that not everybody may pass or run; as a path
+/// of the machine that has this root.
+pub(super) fn closed_to_others(root: &Path, real: &Path) -> Option<String> {
+    let root = fs::canonicalize(root).ok()?;
+    let below = real.strip_prefix(&root).ok()?;
+    let mut way: Vec<&Path> = below.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
+    way.reverse();
+    let closed = way
+        .into_iter()
+        .find(|part| fs::metadata(root.join(part)).is_ok_and(|metadata| metadata.mode() & 0o001 == 0));
+    closed.map(|part| Path::new("/").join(part).to_string_lossy().into_owned())
+}
+
 /// Puts a link to `target` in the place of `base`/`rest`, and keeps what was there beside it. No link below `base` is
 /// followed: its owner could lead this anywhere.
 ///
@@ -125,7 +138,6 @@ pub(super) fn set_aside(base: &Path, rest: &str, target: &str) -> Result<(), Str
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use proptest::prelude::*;
