@@ -257,6 +257,12 @@ pub(crate) struct Run {
 pub(crate) struct Facts {
     #[command(flatten)]
     pub(crate) hosts: Hosts,
+    /// Also say what of the hosts can move a test's result.
+    #[arg(long)]
+    pub(crate) fingerprint: bool,
+    /// Say what differs from the fingerprint in a file that `--json` has written. Exits with 3 if anything does.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -9,7 +9,7 @@ mod recipe;
 mod resource;
 
 pub use apt::{Estimate, unfinished_packages, wait_for_packages};
-pub use audit::{Depth, Finding, audit};
+pub use audit::{Depth, Finding, LAST_RUN, audit};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
 pub use preflight::{Check, CheckState, KVM, preflight};
 pub use recipe::{

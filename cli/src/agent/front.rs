@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setsid};
-use toril_machine::{Facts, Machine, Probe, STANDARD_PATH};
+use toril_machine::{Facts, Fingerprint, Machine, Probe, STANDARD_PATH};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe};
 use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
@@ -87,6 +87,14 @@ fn serve(
         Request::Facts => match Machine::this().facts() {
             Ok(facts) => {
                 writer.send(&Report::Facts(Box::new(facts)))?;
+                Report::Done
+            }
+            Err(error) => refused(error),
+        },
+        Request::Fingerprint => match Machine::this().facts() {
+            Ok(facts) => {
+                let print = Fingerprint::take(&Machine::this(), &facts, true);
+                writer.send(&Report::Fingerprint(print))?;
                 Report::Done
             }
             Err(error) => refused(error),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use toril_machine::{Facts, LockHolder};
+use toril_machine::{Facts, Fingerprint, LockHolder};
 use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, Plan};
 use toril_runner::Event as TestEvent;
 
@@ -18,6 +18,8 @@ pub(crate) enum Request {
         /// The client's clock, counted from 1970.
         clock: Duration,
     },
+    /// What of the machine can move a test's result.
+    Fingerprint,
     /// What it lacks of a recipe and, where that is asked too, what is wrong with it beyond. Reads only, needs no lock.
     Plan { bundle: Bundle, host: HostInfo, audit: Option<Depth> },
     /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow. The token (16 hexadecimal digits)
@@ -59,6 +61,7 @@ pub(crate) enum Job {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     Facts(Box<Facts>),
+    Fingerprint(Fingerprint),
     Preflight(Vec<Check>),
     Plan {
         plan: Plan,
@@ -130,6 +133,9 @@ pub(crate) struct Ended {
     pub(crate) converged: Option<bool>,
     /// How the tests ended, if some were run.
     pub(crate) tested: Option<toril_runner::Summary>,
+    /// What of the machine can have moved their results, if some were run.
+    #[serde(default)]
+    pub(crate) fingerprint: Option<Fingerprint>,
     /// Whether something kept a job from being done.
     pub(crate) failed: bool,
     /// Whether the run was stopped before its end.

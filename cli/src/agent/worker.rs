@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use toril_machine::{HostLock, LockError, LockHolder, Machine};
-use toril_provisioner::{Bundle, HostInfo};
+use toril_machine::{Fingerprint, HostLock, LockError, LockHolder, Machine, RECIPE};
+use toril_provisioner::{Bundle, HostInfo, LAST_RUN};
 use toril_runner::{AcceleratorPolicy, ExpectedEnd, GuestSettings, Kernel, Suite};
 
 use super::front::read_recipe;
@@ -197,6 +197,10 @@ impl Worker {
         ended.applied = Some(applied.counts);
         ended.stopped |= applied.stopped;
         ended.converged = Some(applied.converged());
+        if applied.converged() {
+            let line = format!("{} {}\n", bundle.origin(), bundle.hash());
+            self.keep(RECIPE, line.as_bytes());
+        }
         ended.reboot_due = Machine::this().reboot_pending();
         Ok(())
     }
@@ -220,9 +224,23 @@ impl Worker {
         };
         let mut sink = |event| self.write(RunEvent::Test { event });
         let summary = toril_runner::run(&suite, &options, &mut sink, &stop);
+        // After the verdicts: it takes longer than some tests.
+        let machine = Machine::this();
+        if let Ok(facts) = machine.facts() {
+            let print = Fingerprint::take(&machine, &facts, true);
+            self.keep(LAST_RUN, &serde_json::to_vec(&print).unwrap_or_default());
+            ended.fingerprint = Some(print);
+        }
         ended.stopped |= summary.stopped;
         ended.tested = Some(summary);
         Ok(())
+    }
+
+    /// Keeps what later runs and checks compare with. What it is about is done, whether it can be kept or not.
+    fn keep(&mut self, path: &str, content: &[u8]) {
+        if let Err(error) = toril_machine::write_atomically(Path::new(path), content, None) {
+            self.broken.get_or_insert(io::Error::other(error));
+        }
     }
 
     fn wait_for_packages(&mut self) -> Result<(), String> {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::timeout;
 use toril_inventory::Host;
-use toril_machine::Facts;
+use toril_machine::{Facts, Fingerprint};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan};
 use toril_transport::{AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, Sudo};
 
@@ -74,6 +74,14 @@ impl Client {
         let Report::Facts(facts) = self.report().await? else { return Err(ClientError::Unexpected) };
         self.done().await?;
         Ok(*facts)
+    }
+
+    /// What of the host can move a test's result.
+    pub(crate) async fn fingerprint(&mut self) -> Result<Fingerprint, ClientError> {
+        self.send(&Request::Fingerprint).await?;
+        let Report::Fingerprint(print) = self.report().await? else { return Err(ClientError::Unexpected) };
+        self.done().await?;
+        Ok(print)
     }
 
     /// Whether the host can become what a recipe makes of it, as far as that can be known beforehand. `network`: mirrors

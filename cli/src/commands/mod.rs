@@ -4,6 +4,7 @@ mod attach;
 mod choices;
 mod config;
 mod doctor;
+mod fingerprint;
 mod hosts;
 mod kernel;
 mod reach;

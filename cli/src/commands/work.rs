@@ -9,6 +9,7 @@ use toril_provisioner::{Bundle, CheckState, Depth, Plan};
 use toril_runner::{Accelerator, AcceleratorPolicy};
 
 use super::choices::{Chooser, ChosenSuite, both};
+use super::fingerprint::{self, Earlier};
 use super::hosts::{all, block_on};
 use super::{UsageError, doctor, finish, problem, reach, reboot};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
@@ -24,6 +25,9 @@ struct Task {
     /// Whether sandboxes are made where they are not there.
     make: bool,
     facts: bool,
+    fingerprint: bool,
+    /// Fingerprints to compare with.
+    against: Earlier,
     recipe: Option<(Choice, Bundle)>,
     /// Whether the recipe is carried out, or only compared.
     change: bool,
@@ -87,7 +91,10 @@ pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
 
 /// `toril facts`.
 pub(super) fn facts(arguments: &arguments::Facts) -> Result<Status, UsageError> {
-    work(&Chooser::here()?, &arguments.hosts, Task { facts: true, ..Task::default() })
+    let against = arguments.against.as_deref().map(fingerprint::read).transpose()?;
+    let fingerprint = arguments.fingerprint || against.is_some();
+    let task = Task { facts: true, fingerprint, against: against.unwrap_or_default(), ..Task::default() };
+    work(&Chooser::here()?, &arguments.hosts, task)
 }
 
 fn testing(chooser: &Chooser, suite: &arguments::SuiteChoice, running: &Running) -> Result<Task, UsageError> {
@@ -242,6 +249,16 @@ async fn inspect(
         view.show(Some(&host.name), &Shown::Step { text: "asking for facts" });
         let facts = client.facts().await.map_err(|error| ("facts", error))?;
         view.show(Some(&host.name), &Shown::Facts { facts: &facts });
+    }
+    if task.fingerprint {
+        let print = client.fingerprint().await.map_err(|error| ("fingerprint", error))?;
+        let differences = task.against.of(&host.name).map(|before| before.differences(&print));
+        let id = print.id();
+        let shown = Shown::Fingerprint { fingerprint: &print, id: &id, differences: differences.as_deref() };
+        view.show(Some(&host.name), &shown);
+        if differences.is_some_and(|differences| !differences.is_empty()) {
+            visit.outcome.statuses.push(Status::Drift);
+        }
     }
     if task.reboot.is_some() {
         reboot::refuse_container(client).await.map_err(|error| ("reboot", error))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use toril_machine::Facts;
+use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::{Case, CaseResult, Event as TestEvent, Outcome, TestResult};
 
@@ -57,6 +57,16 @@ impl Human {
                 }
             }
             Shown::Facts { facts } => facts_lines(facts).iter().for_each(|line| self.line(host, line)),
+            Shown::Fingerprint { fingerprint, id, differences } => {
+                self.line(host, &format!("fingerprint {id}"));
+                let values = fingerprint.0.iter();
+                values.for_each(|(name, value)| self.print(&format!("  {name} = {value}")));
+                if let Some(differences) = differences {
+                    let number = plan::count(differences.len(), "difference");
+                    self.line(host, &format!("{number} from the fingerprint before"));
+                    differences.iter().for_each(|difference| self.print(&difference_line(difference)));
+                }
+            }
             Shown::Checks { checks, all } => {
                 let shown = checks.iter().filter(|check| *all || check.state != CheckState::Fine);
                 let of = host.unwrap_or("this machine");
@@ -326,6 +336,17 @@ impl Human {
             drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         });
     }
+}
+
+fn difference_line(difference: &Difference) -> String {
+    let words = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+    format!(
+        "  {} {}: {} → {}",
+        style("~").yellow(),
+        difference.name,
+        words(&difference.before),
+        words(&difference.after)
+    )
 }
 
 fn check_lines(check: &Check) -> Vec<String> {

@@ -1,5 +1,5 @@
 use serde::Serialize;
-use toril_machine::Facts;
+use toril_machine::{Difference, Facts, Fingerprint};
 use toril_provisioner::{Check, Finding, Plan};
 
 use super::Trial;
@@ -25,6 +25,14 @@ pub(crate) enum Shown<'e> {
     },
     /// What the host is.
     Facts { facts: &'e Facts },
+    /// What of the host can move a test's result, and what of it was different before.
+    Fingerprint {
+        fingerprint: &'e Fingerprint,
+        /// Its short name.
+        id: &'e str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        differences: Option<&'e [Difference]>,
+    },
     /// What was asked of a machine before it is used, and how it stands. `all`: also what is as it should be.
     Checks { checks: &'e [Check], all: bool },
     /// What the host lacks.

@@ -7,6 +7,7 @@ mod drift;
 mod earlier;
 mod errors;
 mod examples;
+mod fingerprint;
 mod harness;
 mod kills;
 mod kinds;

@@ -6,6 +6,7 @@ mod kernel;
 mod manifest;
 mod packages;
 mod programs;
+mod since;
 
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Machine};
@@ -14,6 +15,7 @@ use crate::apt::Database;
 use crate::recipe::Recipe;
 use crate::resource::{AptPackages, ResourceError, Thing};
 use manifest::{Diversions, Manifest};
+pub use since::LAST_RUN;
 
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,7 @@ pub fn audit(recipe: &Recipe, machine: &Machine, facts: &Facts, depth: Depth) ->
         Err(error) => findings.push(could_not_look("packages", &error)),
     }
     findings.extend(kernel::look(machine, facts));
+    findings.extend(since::look(machine, facts));
     findings
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use toril_document::{Located, Problem, Problems, Source};
 
 use super::head::Head;
@@ -52,6 +53,23 @@ pub struct HostInfo {
 }
 
 impl Bundle {
+    /// SHA-256 of all that the recipe consists of, variables that were set included.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        let templates = self.templates.iter().flat_map(|template| &template.file);
+        for file in self.files.iter().chain(templates) {
+            // With their lengths, so that no two recipes read the same.
+            for text in [&file.origin, &file.text] {
+                hasher.update(text.len().to_le_bytes());
+                hasher.update(text);
+            }
+        }
+        for (name, value) in &self.vars {
+            hasher.update(format!("{name}={value}\n"));
+        }
+        hex::encode(hasher.finalize())
+    }
+
     /// A recipe that includes nothing.
     pub fn of(origin: impl Into<String>, text: impl Into<String>, vars: BTreeMap<String, String>) -> Bundle {
         Bundle {
