@@ -112,9 +112,15 @@ fn misbehave(mode: Mode) {
     }
 }
 
+/// Many lines at a time: to a console each piece costs what QEMU takes to fetch it.
 fn flood() -> ! {
+    const LINE: &str = "flood: line after line, as fast as the port takes them\n";
+    const LINES: usize = 64;
+    let mut flood = [0; LINE.len() * LINES];
+    flood.chunks_exact_mut(LINE.len()).for_each(|place| place.copy_from_slice(LINE.as_bytes()));
+    let flood = core::str::from_utf8(&flood).unwrap_or(LINE);
     loop {
-        channel::write("flood: line after line, as fast as the port takes them\n");
+        channel::write(flood);
     }
 }
 

@@ -44,19 +44,17 @@ impl Console {
         Ok(Self { out, line: Buffer::new(LINE), length: 0 })
     }
 
-    /// Writes `text`; the device gets it with the end of the line, or when the line is too long.
+    /// Writes `text`; the device gets it when it ends a line, or when that gets too long.
     pub fn write(&mut self, text: &str) {
-        for piece in text.split_inclusive('\n') {
-            for chunk in piece.as_bytes().chunks(LINE) {
-                if self.length + chunk.len() > LINE {
-                    self.flush();
-                }
-                self.line.from(self.length).write(chunk);
-                self.length += chunk.len();
-            }
-            if piece.ends_with('\n') {
+        for chunk in text.as_bytes().chunks(LINE) {
+            if self.length + chunk.len() > LINE {
                 self.flush();
             }
+            self.line.from(self.length).write(chunk);
+            self.length += chunk.len();
+        }
+        if text.ends_with('\n') {
+            self.flush();
         }
     }
 

@@ -71,17 +71,17 @@ fn virtiofsd(shared: &Path, socket: &Path) -> Option<Daemon> {
     const C: &str = "/usr/lib/qemu/virtiofsd";
     const RUST: &str = "/usr/libexec/virtiofsd";
     let (program, share) = if Path::new(RUST).exists() {
-        (RUST, ["--shared-dir".to_owned(), shared.display().to_string()])
-    } else if Path::new(C).exists() {
-        (C, ["-o".to_owned(), format!("source={}", shared.display())])
-    } else {
+        // Without its sandbox it needs no root.
+        (RUST, vec!["--sandbox=none".to_owned(), format!("--shared-dir={}", shared.display())])
+    } else if !Path::new(C).exists() {
         println!("skipped: there is no virtiofsd on this machine");
         return None;
-    };
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: virtiofsd needs root");
+    } else if rustix::process::geteuid().is_root() {
+        (C, vec!["-o".to_owned(), format!("source={}", shared.display())])
+    } else {
+        println!("skipped: {C} needs root");
         return None;
-    }
+    };
     let listener = UnixListener::bind(socket).unwrap();
     let mut command = Command::new(program);
     command
