@@ -1,5 +1,5 @@
 use std::cell::Cell as Memory;
-use std::os::unix::net::UnixStream;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -48,7 +48,7 @@ pub(crate) struct Executed {
 /// What is to be started for a test.
 struct Plan {
     members: Vec<Member>,
-    channels: Vec<(Stream, UnixStream)>,
+    channels: Vec<(Stream, File)>,
     heard: Heard,
     names: Vec<String>,
     reproduce: String,

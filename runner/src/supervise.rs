@@ -1,6 +1,6 @@
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ const COMPANION_LEAVES: Duration = Duration::from_millis(500);
 pub(crate) fn supervise(
     isolate: &[OsString],
     members: Vec<Member>,
-    channels: Vec<(Stream, UnixStream)>,
+    channels: Vec<(Stream, File)>,
     start: Instant,
     deadline: Duration,
     stop: &AtomicBool,
@@ -166,7 +166,7 @@ pub(crate) fn supervise(
 struct Cast<'i> {
     isolate: &'i [OsString],
     actors: Vec<Actor>,
-    channels: Vec<(Stream, Option<UnixStream>)>,
+    channels: Vec<(Stream, Option<File>)>,
 }
 
 /// A process, before and after its start.

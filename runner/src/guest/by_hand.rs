@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Devices;
-use super::devices::ConsoleDevice;
+use super::devices::{ConsoleDevice, OtherSide};
 use crate::shell::{by_hand, quoted};
 use crate::suite::Late;
 
@@ -71,8 +71,8 @@ impl ByHand {
     /// A console whose lines are shown at the end.
     pub(crate) fn console(&mut self, name: &str) {
         self.needs_folder = true;
-        let backend = format!("file,path={}", self.path(name).display());
-        self.devices.consoles.push(ConsoleDevice { name: name.to_owned(), backend });
+        let other_side = OtherSide::File(self.path(name));
+        self.devices.consoles.push(ConsoleDevice { name: name.to_owned(), other_side });
     }
 
     /// The whole of it, for QEMU's arguments.

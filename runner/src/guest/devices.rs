@@ -31,8 +31,16 @@ pub(crate) enum VsockDevice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConsoleDevice {
     pub name: String,
-    /// QEMU's words for its other side, such as `socket,fd=3`.
-    pub backend: String,
+    pub other_side: OtherSide,
+}
+
+/// Where what is written to a console goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OtherSide {
+    File(PathBuf),
+    /// A pipe; the number that it has in QEMU. QEMU throws away what a console's other side does not take at once, and a
+    /// guest may write each letter by itself: a socket is full after some 280 of them, while a pipe puts them together.
+    Pipe(String),
 }
 
 impl Devices {
@@ -61,8 +69,15 @@ impl Devices {
             add("-device", "virtio-serial-device".into());
         }
         for (index, console) in self.consoles.iter().enumerate() {
-            let (kind, rest) = console.backend.split_once(',').unwrap_or((&console.backend, ""));
-            add("-chardev", format!("{kind},id=console{index},{rest}"));
+            let path = match &console.other_side {
+                OtherSide::File(path) => escaped(path),
+                OtherSide::Pipe(number) => {
+                    add("-add-fd", format!("fd={number},set={}", index + 1));
+                    // A pipe cannot be truncated, which is what is done unless it is appended to.
+                    format!("/dev/fdset/{},append=on", index + 1)
+                }
+            };
+            add("-chardev", format!("file,id=console{index},path={path}"));
             add("-device", format!("virtconsole,chardev=console{index},name={}", console.name));
         }
         if let Some(port) = self.debugger {
@@ -86,7 +101,7 @@ mod tests {
         let devices = Devices {
             share: Some(ShareDevice { socket: "/t/fs,1".into(), tag: "data".into() }),
             vsock: Some(VsockDevice::Vhost { cid: 7 }),
-            consoles: vec![ConsoleDevice { name: "report".into(), backend: "socket,fd=3".into() }],
+            consoles: vec![ConsoleDevice { name: "report".into(), other_side: OtherSide::Pipe("3".into()) }],
             debugger: Some(1234),
         };
         assert_eq!(
@@ -94,7 +109,7 @@ mod tests {
             "-object memory-backend-memfd,id=memory0,size=64M,share=on -numa node,memdev=memory0 \
              -chardev socket,id=share0,path=/t/fs,,1 -device vhost-user-fs-device,chardev=share0,tag=data \
              -device vhost-vsock-device,guest-cid=7 -device virtio-serial-device \
-             -chardev socket,id=console0,fd=3 -device virtconsole,chardev=console0,name=report \
+             -add-fd fd=3,set=1 -chardev file,id=console0,path=/dev/fdset/1,append=on -device virtconsole,chardev=console0,name=report \
              -gdb tcp:127.0.0.1:1234"
         );
         assert_eq!(Devices::default().arguments("64M"), [""; 0]);

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -6,13 +7,15 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::by_hand::{ByHand, Helper};
-use super::devices::{ConsoleDevice, ShareDevice, VsockDevice};
+use super::devices::{ConsoleDevice, OtherSide, ShareDevice, VsockDevice};
 use super::forward::{self, LISTENING, port_is_free};
 use super::kernel::KernelFile;
 use super::share::PreparedShare;
 use super::virtiofsd::{Channel as DaemonChannel, Kind};
 use super::vsock::Vsock;
 use super::{Channels, Cid, Devices, GO, QemuCommand, Sandbox, Tools};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
 use crate::accelerator::Accelerator;
 use crate::account::Account;
 use crate::isolation::{Spec, file_placeholder};
@@ -39,7 +42,7 @@ pub(crate) struct Setting<'s> {
 #[derive(Debug)]
 pub(crate) struct GuestPlan {
     pub members: Vec<Member>,
-    pub channels: Vec<(Stream, UnixStream)>,
+    pub channels: Vec<(Stream, File)>,
     pub heard: Heard,
     /// What messages call the members, without the first.
     pub names: Vec<String>,
@@ -250,15 +253,14 @@ impl<'s> Draft<'s> {
         let (theirs, ours) =
             monitor.map_err(|why| error(format!("cannot make QEMU's monitor socket: {why}")))?;
         files.push(theirs.into());
-        channels.push((Stream::Monitor, ours));
+        channels.push((Stream::Monitor, OwnedFd::from(ours).into()));
         for (index, name) in guest.consoles.iter().enumerate() {
-            let pair = UnixStream::pair();
-            let (theirs, ours) =
-                pair.map_err(|why| error(format!("cannot make a console's socket: {why}")))?;
-            let backend = format!("socket,fd={}", file_placeholder(files.len()));
-            self.devices.consoles.push(ConsoleDevice { name: name.clone(), backend });
-            files.push(theirs.into());
-            channels.push((Stream::Console(index), ours));
+            let (ours, theirs) =
+                console_pipe().map_err(|why| error(format!("cannot make a console's pipe: {why}")))?;
+            let other_side = OtherSide::Pipe(file_placeholder(files.len()));
+            self.devices.consoles.push(ConsoleDevice { name: name.clone(), other_side });
+            files.push(theirs);
+            channels.push((Stream::Console(index), ours.into()));
             self.heard.consoles.push(Channel::named(name));
             self.by_hand.console(name);
         }
@@ -298,6 +300,17 @@ impl<'s> Draft<'s> {
     }
 }
 
+/// What a guest may write to a console while nobody has time to read, in bytes: as much as the system lets anybody have.
+const CONSOLE_PIPE: usize = 1 << 20;
+
+/// The reader's and the writer's end.
+fn console_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    // One of the usual size does as well, if its reader keeps up.
+    let _ = fcntl_setpipe_size(&writer, CONSOLE_PIPE);
+    Ok((reader, writer))
+}
+
 fn error(reason: String) -> Verdict {
     Verdict { outcome: Outcome::Error, reason }
 }
@@ -312,4 +325,22 @@ fn no_cpu_to_spare(guest: &GuestSettings) -> Option<String> {
     (used >= host).then(|| {
         format!("no real-time priority: the guest may use {used} CPUs, and the host has {host}, so none would be to spare")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::{ioctl_fionbio, write};
+
+    use super::*;
+
+    /// As QEMU writes for Toro, which prints its whole report at its end: each letter by itself, and what is not taken at
+    /// once is lost.
+    #[test]
+    fn nothing_is_lost_that_is_written_letter_by_letter_before_anybody_reads() {
+        let (_reader, writer) = console_pipe().unwrap();
+        ioctl_fionbio(&writer, true).unwrap();
+        for number in 0..60_000 {
+            assert_eq!(write(&writer, b"x"), Ok(1), "letter {number}");
+        }
+    }
 }

@@ -1,10 +1,10 @@
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 
 use super::{Cast, Observer, Stream};
 
@@ -97,11 +97,11 @@ fn read(source: &mut Option<impl Read>, buffer: &mut [u8], take: impl FnOnce(&[u
 }
 
 /// Takes what a channel said last: unlike the pipes it was not waited for.
-pub(super) fn drain(socket: &mut Option<UnixStream>, buffer: &mut [u8], mut take: impl FnMut(&[u8])) {
-    if socket.as_ref().is_some_and(|socket| socket.set_nonblocking(true).is_err()) {
+pub(super) fn drain(channel: &mut Option<File>, buffer: &mut [u8], mut take: impl FnMut(&[u8])) {
+    if channel.as_ref().is_some_and(|channel| ioctl_fionbio(channel, true).is_err()) {
         return;
     }
-    while socket.is_some() {
-        read(socket, buffer, &mut take);
+    while channel.is_some() {
+        read(channel, buffer, &mut take);
     }
 }
