@@ -28,6 +28,11 @@ pub(crate) enum AccountError {
 }
 
 impl Account {
+    /// The one who may do everything.
+    pub(crate) fn root() -> Account {
+        Account { name: "root".into(), uid: 0, gid: 0, groups: vec![0], home: "/root".into() }
+    }
+
     pub(crate) fn look_up(machine: &Machine, name: &str) -> Result<Account, AccountError> {
         let unreadable = |why| AccountError::Unreadable { name: name.to_owned(), why };
         let user = match machine.user(name) {

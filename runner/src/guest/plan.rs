@@ -91,6 +91,7 @@ struct Draft<'s> {
     /// What QEMU's start waits for.
     waits: Vec<Sign>,
     cid: Option<Cid>,
+    warnings: Vec<String>,
     /// Where a vsock that is not the kernel's takes connections of the host.
     vsock_socket: PathBuf,
 }
@@ -109,6 +110,7 @@ impl<'s> Draft<'s> {
             heard: Heard::default(),
             waits: Vec::new(),
             cid: None,
+            warnings: Vec::new(),
             vsock_socket: PathBuf::new(),
         }
     }
@@ -218,13 +220,19 @@ impl<'s> Draft<'s> {
 
     fn add_companion(&mut self, companion: &Companion) -> Result<(), Verdict> {
         let Setting { account, folder, .. } = self.setting;
+        let root = Account::root();
+        let account = if companion.as_root { &root } else { account };
+        if companion.as_root && self.setting.account.uid != 0 {
+            self.warnings.push("the companion runs as root".into());
+        }
         let rendered = |late: &Late| {
             let argv: Vec<String> = companion.command.argv.iter().map(|word| late.render(word)).collect();
             let env = companion.command.env.iter();
             (argv, env.map(|(name, value)| (name.clone(), late.render(value))).collect::<Vec<_>>())
         };
         let (argv, env) = rendered(&self.by_hand.late);
-        self.by_hand.helper(Helper { argv, env, after: companion.after, ..Helper::default() });
+        let (as_root, after) = (companion.as_root, companion.after);
+        self.by_hand.helper(Helper { argv, env, as_root, after, ..Helper::default() });
 
         let (argv, env) = rendered(&self.late);
         let mut spec = account.spec(argv, folder);
@@ -264,7 +272,7 @@ impl<'s> Draft<'s> {
             self.heard.consoles.push(Channel::named(name));
             self.by_hand.console(name);
         }
-        let mut warnings = Vec::new();
+        let mut warnings = self.warnings;
         let realtime = guest.realtime.filter(|_| match no_cpu_to_spare(guest) {
             Some(why) => {
                 warnings.push(why);

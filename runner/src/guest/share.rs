@@ -72,7 +72,7 @@ impl PreparedShare {
     /// The daemon, which finds its socket made: one that makes it itself would have to be waited for, and one that is
     /// asked whether it listens takes whoever asks for QEMU.
     pub(crate) fn member(self, account: &Account, folder: &Path) -> Member {
-        let root = Account { name: "root".into(), uid: 0, gid: 0, groups: vec![0], home: "/root".into() };
+        let root = Account::root();
         let user = if self.daemon.kind == Kind::C { &root } else { account };
         let argv = self.daemon.argv(&self.dir, Channel::File(&file_placeholder(0)));
         Member {

@@ -122,6 +122,8 @@ mod tests {
     fn formats_and_expectations() {
         let suite = parse(
             r#"
+[vars]
+last = "bye"
 [[case-format]]
 name = "own"
 pattern = "^(?<name>\\S+) (?<result>\\S+)$"
@@ -134,7 +136,7 @@ command = ["true"]
 cases = "own"
 expect = ["a", "b"]
 unexpected = "fail"
-must-print = ["^begin", "bye$"]
+must-print = ["^begin", "{{ vars.last }}$"]
 exceptions = 2
 [[test]]
 name = "tap"
@@ -147,6 +149,7 @@ cases = "tap"
         let rules = own.cases.as_ref().unwrap();
         let CaseFormat::Lines(format) = &rules.format else { panic!("no lines") };
         assert!(format.header.is_some() && format.end.is_some() && format.skipped == ["left"]);
+        assert!(own.must_print[1].is_found_in("good bye") && !own.must_print[1].is_found_in("vars.last"));
         assert!(rules.only_expected && own.must_print.len() == 2 && own.exceptions == Some(2));
         assert_eq!(suite.tests[1].cases.as_ref().unwrap().format, CaseFormat::Tap);
     }

@@ -28,9 +28,10 @@ pub(super) fn read_companion(
         "after" => Ok(true),
         _ => Err(format!("`{text}` is no time: write before or after, which are meant of the guest's start")),
     });
+    let as_root = inner.boolean("as-root").unwrap_or(false);
     inner.finish();
     if matches!(action, Some(Action::Command(_))) {
         table.note("S025", place, "a companion is of a guest, which the test does not have", None);
     }
-    Some(Companion { command: command?, ready, after: after.unwrap_or(false) })
+    Some(Companion { command: command?, ready, after: after.unwrap_or(false), as_root })
 }

@@ -193,6 +193,8 @@ pub struct Companion {
     pub ready: Option<Pattern>,
     /// Whether it is started after the guest, and its end waited for.
     pub after: bool,
+    /// Whether it runs as root, and not as the test's user.
+    pub as_root: bool,
 }
 
 /// A kernel to boot.

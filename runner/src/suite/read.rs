@@ -152,7 +152,12 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
     };
     let exceptions = table.integer("exceptions", 0..=999).and_then(|count| u64::try_from(count).ok());
     let must_print = table.strings("must-print").unwrap_or_default();
-    let must_print = must_print.iter().filter_map(|text| note_pattern(&table, text)).collect();
+    let must_print = must_print.into_iter().filter_map(|text| {
+        let span = text.span.clone();
+        let value = defaults.template.render(&table, text);
+        note_pattern(&table, &Located { value, span })
+    });
+    let must_print = must_print.collect();
     table.finish();
     let name = name?;
     let test = Test {

@@ -166,6 +166,22 @@ fn consoles_carry_cases() {
 }
 
 #[test]
+fn a_companion_is_root_where_the_suite_says_so_and_the_result_tells() {
+    let Some(place) = place(true) else { return };
+    let suite = |more: &str| {
+        let command = "command = [\"sh\", \"-c\", \"echo user $(id -u); exit 3\"]";
+        guest("", &format!("\n[test.companion]\n{command}\n{more}"))
+    };
+    for (more, user, warnings) in
+        [("", "65534", vec![]), ("as-root = true", "0", vec!["the companion runs as root".to_owned()])]
+    {
+        let reason = format!("the companion exited with status 3: user {user}");
+        let result = ends(&place, &suite(more), Outcome::Failed, &reason);
+        assert_eq!(result.warnings, warnings);
+    }
+}
+
+#[test]
 fn companions() {
     let Some(place) = place(true) else { return };
     let with = |append: &str, companion: &str| guest(append, &format!("\n[test.companion]\n{companion}"));
