@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::view::ReportChoice;
+
 /// Makes Debian hosts fit for microVM tests, keeps them honest, and runs the tests there.
 ///
 /// HOST is `[user@]host[:port]`, a host of inventory.toml, `local`, `sandbox`, or `sandbox:NAME`.
@@ -36,6 +38,9 @@ pub(crate) enum Command {
     /// Look at recipes, and try them on throwaway hosts.
     #[command(subcommand)]
     Recipe(Recipe),
+    /// Put together the reports of several runs.
+    #[command(subcommand)]
+    Report(Report),
     /// Throwaway Debian hosts on this machine. Needs root.
     #[command(subcommand)]
     Sandbox(Sandbox),
@@ -170,6 +175,15 @@ pub(crate) struct Reboot {
     pub(crate) reboot_timeout: Duration,
 }
 
+/// Where to report, beside what is shown.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Reporting {
+    /// Write a report, such as `junit=report.xml`; may be repeated. FORMAT is junit, tap, markdown, html, json or github;
+    /// a FILE of `-` is standard output, and github has none.
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = ReportChoice::parse)]
+    pub(crate) report: Vec<ReportChoice>,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -180,6 +194,8 @@ pub(crate) struct Up {
     pub(crate) suite: SuiteChoice,
     #[command(flatten)]
     pub(crate) running: Running,
+    #[command(flatten)]
+    pub(crate) reporting: Reporting,
     /// Change hosts without asking.
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -224,6 +240,8 @@ pub(crate) struct Test {
     pub(crate) suite: SuiteChoice,
     #[command(flatten)]
     pub(crate) running: Running,
+    #[command(flatten)]
+    pub(crate) reporting: Reporting,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -251,6 +269,8 @@ pub(crate) struct Run {
     pub(crate) way: Way,
     #[command(flatten)]
     pub(crate) running: Running,
+    #[command(flatten)]
+    pub(crate) reporting: Reporting,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -279,6 +299,8 @@ pub(crate) struct Attach {
     pub(crate) run: Option<String>,
     #[command(flatten)]
     pub(crate) way: Way,
+    #[command(flatten)]
+    pub(crate) reporting: Reporting,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -355,6 +377,23 @@ pub(crate) struct RecipeTest {
     /// Set a variable of the recipe.
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) vars: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Report {
+    /// Make one report of what several runs have told as JSON events, and exit as one run of all that would.
+    Merge(Merge),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Merge {
+    /// JSON events: what `--json` has printed, or `--report json=FILE` has written.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reporting: Reporting,
     #[command(flatten)]
     pub(crate) output: Output,
 }

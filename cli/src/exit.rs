@@ -32,6 +32,12 @@ impl Status {
         }
     }
 
+    /// The status that has this number; one that no toril exits with is a failure.
+    pub(crate) fn of_number(number: u8) -> Status {
+        let all = [Status::Fine, Status::Usage, Status::Drift, Status::Tests, Status::Setup];
+        all.into_iter().find(|status| status.number() == number).unwrap_or(Status::Operation)
+    }
+
     /// Of several, the one to exit with: the first of 2, 1, 5, 4, 3.
     pub(crate) fn worst(all: impl IntoIterator<Item = Status>) -> Status {
         all.into_iter().min().unwrap_or(Status::Fine)

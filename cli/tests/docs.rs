@@ -194,7 +194,7 @@ fn every_problem_number_is_explained() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &["up"],
         &["apply"],
         &["check"],
@@ -208,6 +208,7 @@ fn every_option_is_on_the_page_of_commands() {
         &["recipe", "check"],
         &["recipe", "show"],
         &["recipe", "test"],
+        &["report", "merge"],
         &["sandbox", "up"],
         &["sandbox", "down"],
         &["sandbox", "snapshot"],

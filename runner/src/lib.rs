@@ -13,6 +13,7 @@ mod execute;
 mod guest;
 mod isolation;
 mod observe;
+pub mod report;
 mod run;
 mod run_directory;
 mod shell;

@@ -9,13 +9,14 @@ use crate::arguments::Attach;
 use crate::client::Trouble;
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
-use crate::view::{HostOutcome, View};
+use crate::view::HostOutcome;
 
 pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let mut targets = chooser.targets(std::slice::from_ref(&arguments.host), &arguments.way)?;
     let Some((name, target)) = targets.pop() else { return Ok(Status::Usage) };
-    let view = View::new(&arguments.way.output);
+    let hosts = std::slice::from_ref(&name);
+    let view = chooser.view(&arguments.way.output, &arguments.reporting, hosts)?;
     let way = reach::way(&arguments.way)?;
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let start = Instant::now();

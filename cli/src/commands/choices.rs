@@ -12,9 +12,11 @@ use toril_provisioner::{Bundle, HostInfo, Recipe, RecipeFile};
 use toril_runner::{Accelerator, AcceleratorChoice, Action, BuiltInSuite, Suite};
 
 use super::UsageError;
-use crate::arguments::{Accel, AcceleratorArgument, RecipeChoice, Running, SuiteChoice, Way};
+use crate::arguments::{
+    Accel, AcceleratorArgument, Output, RecipeChoice, Reporting, Running, SuiteChoice, Way,
+};
 use crate::settings::{Origin, Setting, Settings, Variable};
-use crate::view::Choice;
+use crate::view::{Choice, Reports, View};
 
 /// A suite that is free of mistakes: its choice, its document's name, its text and its variables.
 pub(super) struct ChosenSuite {
@@ -97,6 +99,19 @@ impl Chooser {
     /// How long to wait for another run on a host to end.
     pub(super) fn wait(&self, running: &Running) -> Duration {
         running.wait.unwrap_or(self.settings.wait.value)
+    }
+
+    /// The view of a command's work on these hosts, which reports as the command line or the settings say.
+    pub(super) fn view(
+        &self,
+        output: &Output,
+        reporting: &Reporting,
+        hosts: &[String],
+    ) -> Result<View, UsageError> {
+        let given = &reporting.report;
+        let choices = if given.is_empty() { &self.settings.reports.value } else { given };
+        let reports = Reports::begin(choices.clone(), hosts, output.json).map_err(UsageError::Other)?;
+        Ok(View::reporting(output, reports))
     }
 
     /// The accelerator that was asked for.

@@ -15,6 +15,7 @@ use crate::view::{Shown, View};
 pub(super) fn block_on<T>(view: &View, work: impl AsyncFnOnce(Interrupts) -> T) -> Result<T, UsageError> {
     let failed = |error: io::Error| UsageError::Other(format!("cannot start: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let shown = view;
     let view = view.clone();
     let interrupts = Interrupts::listen().map_err(failed)?;
     let tasks = LocalSet::new();
@@ -31,6 +32,7 @@ pub(super) fn block_on<T>(view: &View, work: impl AsyncFnOnce(Interrupts) -> T) 
         }
     });
     done.ok_or_else(|| {
+        shown.leave();
         // Closes the connections; what was begun on hosts goes on there.
         drop(tasks);
         drop(runtime);

@@ -10,6 +10,7 @@ mod kernel;
 mod reach;
 mod reboot;
 mod recipe;
+mod report;
 pub(crate) mod sandbox;
 mod virtual_machine;
 mod work;
@@ -57,6 +58,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Config(arguments) => config::config(&arguments),
         Command::Recipe(arguments) => recipe::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         // main has taken these.
         Command::Agent

@@ -13,7 +13,7 @@ use super::fingerprint::{self, Earlier};
 use super::hosts::{all, block_on};
 use super::{UsageError, doctor, finish, problem, reach, reboot};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
-use crate::arguments::{self, Running};
+use crate::arguments::{self, Reporting, Running};
 use crate::client::{Client, ClientError, Trouble, Way};
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
@@ -57,7 +57,7 @@ pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
         reboot: rebooting(arguments.reboot),
         ..testing
     };
-    work(&chooser, &arguments.hosts, task)
+    work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
 }
 
 /// `toril apply`.
@@ -71,7 +71,7 @@ pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> 
         wait: chooser.wait(&arguments.running),
         ..Task::default()
     };
-    work(&chooser, &arguments.hosts, task)
+    work(&chooser, &arguments.hosts, None, task)
 }
 
 /// `toril check`.
@@ -79,14 +79,14 @@ pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> 
     let chooser = Chooser::here()?;
     let recipe = chooser.recipe(&arguments.recipe)?;
     let task = Task { recipe: Some(recipe), strict: arguments.strict, ..Task::default() };
-    work(&chooser, &arguments.hosts, task)
+    work(&chooser, &arguments.hosts, None, task)
 }
 
 /// `toril test`.
 pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let task = testing(&chooser, &arguments.suite, &arguments.running)?;
-    work(&chooser, &arguments.hosts, task)
+    work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
 }
 
 /// `toril facts`.
@@ -94,7 +94,7 @@ pub(super) fn facts(arguments: &arguments::Facts) -> Result<Status, UsageError> 
     let against = arguments.against.as_deref().map(fingerprint::read).transpose()?;
     let fingerprint = arguments.fingerprint || against.is_some();
     let task = Task { facts: true, fingerprint, against: against.unwrap_or_default(), ..Task::default() };
-    work(&Chooser::here()?, &arguments.hosts, task)
+    work(&Chooser::here()?, &arguments.hosts, None, task)
 }
 
 fn testing(chooser: &Chooser, suite: &arguments::SuiteChoice, running: &Running) -> Result<Task, UsageError> {
@@ -144,10 +144,14 @@ impl Visit {
     }
 }
 
-fn work(chooser: &Chooser, hosts: &arguments::Hosts, task: Task) -> Result<Status, UsageError> {
+fn work(
+    chooser: &Chooser,
+    hosts: &arguments::Hosts,
+    reporting: Option<&Reporting>,
+    task: Task,
+) -> Result<Status, UsageError> {
     let targets = chooser.targets(&hosts.hosts, &hosts.way)?;
-    let view = View::new(&hosts.way.output);
-    let may_ask = io::stdin().is_terminal() && view.is_for_people();
+    let may_ask = io::stdin().is_terminal() && !hosts.way.output.json;
     let asks = |target: &Target| matches!(target, Target::Host(_));
     if task.change && !task.yes && !may_ask && targets.iter().any(|(_, target)| asks(target)) {
         let text =
@@ -162,6 +166,10 @@ fn work(chooser: &Chooser, hosts: &arguments::Hosts, task: Task) -> Result<Statu
     }
     let way = reach::way(&hosts.way)?;
     let names: Vec<String> = targets.iter().map(|(name, _)| name.clone()).collect();
+    let view = match reporting {
+        Some(reporting) => chooser.view(&hosts.way.output, reporting, &names)?,
+        None => View::new(&hosts.way.output),
+    };
     let recipe = task.recipe.as_ref().map(|(choice, _)| choice);
     let suite = task.suite.as_ref().map(|suite| &suite.choice);
     view.show(None, &Shown::Choices { recipe, suite, hosts: &names });
@@ -301,6 +309,12 @@ async fn inspect(
             visit.jobs.extend(task.reboot.map(|deadline| Job::Reboot { deadline }));
         } else if counts.drifted > 0 {
             visit.outcome.statuses.push(Status::Drift);
+        }
+    }
+    if task.suite.is_some() && view.reports() {
+        // What they can say of the host makes them better, and nothing else worse.
+        if let Ok(facts) = client.facts().await {
+            view.note(&host.name, &Shown::Facts { facts: &facts });
         }
     }
     if let Some(suite) = &task.suite {

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use toril_document::{Document, Located, Problems, Source, Table, Value};
 
 use crate::arguments::Accel;
+use crate::view::ReportChoice;
 
 /// A `toril.toml`: any of the settings, each with the line that it stands on.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub(crate) struct SettingsFile {
     pub(crate) inventory: Option<(String, usize)>,
     pub(crate) accel: Option<(Accel, usize)>,
     pub(crate) wait: Option<(Duration, usize)>,
+    pub(crate) reports: Option<(Vec<ReportChoice>, usize)>,
     /// Variables of the recipe.
     pub(crate) vars: BTreeMap<String, (String, usize)>,
     /// Variables of the suite.
@@ -72,9 +74,20 @@ fn read(table: &mut Table<'_>, directory: &Path) -> SettingsFile {
             None
         }
     });
+    let reports = table.strings("reports").map(|texts| {
+        let first = texts.first().map_or(0, |text| line(&text.span));
+        let mut reports = Vec::new();
+        for text in texts {
+            match ReportChoice::parse(&text.value) {
+                Ok(report) => reports.push(report.below(directory)),
+                Err(message) => table.note("D006", text.span, message, None),
+            }
+        }
+        (reports, first)
+    });
     let vars = variables(table, "vars", &line);
     let set = variables(table, "set", &line);
-    SettingsFile { path: PathBuf::new(), recipe, suite, hosts, inventory, accel, wait, vars, set }
+    SettingsFile { path: PathBuf::new(), recipe, suite, hosts, inventory, accel, wait, reports, vars, set }
 }
 
 fn variables(

@@ -10,6 +10,7 @@ use toril_document::Problems;
 
 use super::SettingsFile;
 use crate::arguments::Accel;
+use crate::view::ReportChoice;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) inventory: Setting<PathBuf>,
     pub(crate) accel: Setting<Option<Accel>>,
     pub(crate) wait: Setting<Duration>,
+    pub(crate) reports: Setting<Vec<ReportChoice>>,
     /// Variables of the recipe.
     pub(crate) vars: BTreeMap<String, Variable>,
     /// Variables of the suite.
@@ -90,6 +92,7 @@ impl Settings {
             _ => Err("it must be kvm or tcg".to_owned()),
         };
         let words = |text: &str| Ok(text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let reports = |text: &str| text.split_whitespace().map(ReportChoice::parse).collect();
         let text = |text: &str| Ok(text.to_owned());
         let pick = Pick { environment, files };
         Ok(Settings {
@@ -109,6 +112,7 @@ impl Settings {
                 None,
             )?,
             wait: pick.one("TORIL_WAIT", toril_document::parse_duration, |f| f.wait, Duration::ZERO)?,
+            reports: pick.one("TORIL_REPORTS", reports, |f| f.reports.clone(), Vec::new())?,
             vars: pick.variables(|file| &file.vars),
             set: pick.variables(|file| &file.set),
         })

@@ -7,9 +7,9 @@ use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
-use toril_runner::{Case, CaseResult, Event as TestEvent, Outcome, TestResult};
+use toril_runner::{Event as TestEvent, Outcome, TestResult};
 
-use super::{Choice, HostOutcome, Shown, Trial, plan, trial};
+use super::{Choice, HostOutcome, Shown, Trial, failures, plan, trial};
 use crate::agent::RunEvent;
 use crate::exit::Status;
 
@@ -20,10 +20,12 @@ pub(super) struct Human {
     moving: HashMap<String, ProgressBar>,
     /// Hosts whose guest is printing, and whether its last line is unfinished.
     unfinished: bool,
+    /// Whether lines go to standard error, because a report is printed on standard output.
+    aside: bool,
 }
 
 impl Human {
-    pub(super) fn new(verbose: bool) -> Human {
+    pub(super) fn new(verbose: bool, aside: bool) -> Human {
         let target = match io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
@@ -33,6 +35,7 @@ impl Human {
             bars: MultiProgress::with_draw_target(target),
             moving: HashMap::new(),
             unfinished: false,
+            aside,
         }
     }
 
@@ -131,6 +134,7 @@ impl Human {
                 self.print(&format!("{}: {problem}", outcome.host));
             }
         }
+        failures::lines(outcomes).iter().for_each(|line| self.print(line));
     }
 
     fn trials(&mut self, trials: &[Trial]) {
@@ -241,7 +245,7 @@ impl Human {
             TestEvent::Case { test, case } => {
                 self.step(host, &format!("{test}: {}", case.name));
                 if self.verbose {
-                    self.print(&format!("      {}", case_words(case)));
+                    self.print(&format!("      {}", failures::case(case)));
                 }
             }
             TestEvent::Output { text, .. } => self.raw(text),
@@ -271,19 +275,7 @@ impl Human {
         if result.outcome == Outcome::Passed || result.outcome == Outcome::Skipped {
             return;
         }
-        for case in result.cases.iter().filter(|case| case.result != CaseResult::Passed) {
-            self.print(&format!("      {}", case_words(case)));
-        }
-        // A guest in a loop says the same again and again.
-        for same in result.last_lines.chunk_by(|one, next| one == next) {
-            let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
-            self.print(&format!("      {} {}{times}", style("|").dim(), same[0]));
-        }
-        if let Some(command) = &result.reproduce {
-            // A guest that needs other processes takes several lines.
-            let start = if command.contains('\n') { "\n" } else { " " };
-            self.print(&format!("      by hand on the host:{start}{command}"));
-        }
+        failures::details(result, usize::MAX).iter().for_each(|line| self.print(line));
     }
 
     fn step(&mut self, host: Option<&str>, text: &str) {
@@ -331,7 +323,8 @@ impl Human {
 
     fn write(&self, text: &str) {
         self.bars.suspend(|| {
-            let mut out = io::stdout().lock();
+            let mut out: Box<dyn Write> =
+                if self.aside { Box::new(io::stderr()) } else { Box::new(io::stdout().lock()) };
             // A reader that went away does not end the run: its exit status still counts.
             drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         });
@@ -359,14 +352,6 @@ fn check_lines(check: &Check) -> Vec<String> {
     let mut lines = vec![format!("{sign} {}: {}", check.name, check.what)];
     lines.extend(check.remedy.iter().map(|remedy| format!("    try: {remedy}")));
     lines
-}
-
-fn case_words(case: &Case) -> String {
-    let result = case.result.word();
-    match case.reason.is_empty() {
-        true => format!("case {}: {result}", case.name),
-        false => format!("case {}: {result} ({})", case.name, case.reason),
-    }
 }
 
 fn facts_lines(facts: &Facts) -> Vec<String> {

@@ -5,9 +5,11 @@ use serde::Serialize;
 use super::{HostOutcome, Shown};
 use crate::exit::Status;
 
-/// Events as JSON, one a line, on standard output.
-pub(super) struct Json {
-    out: io::Stdout,
+/// Events as JSON, one a line: on standard output, or in a report's file.
+pub(super) struct Json<W> {
+    out: W,
+    /// Why a line could not be written; the first time.
+    failure: Option<io::Error>,
 }
 
 #[derive(Serialize)]
@@ -33,9 +35,14 @@ struct FinishedHost<'e> {
     milliseconds: u128,
 }
 
-impl Json {
-    pub(super) fn new() -> Json {
-        Json { out: io::stdout() }
+impl<W: Write> Json<W> {
+    pub(super) fn new(out: W) -> Json<W> {
+        Json { out, failure: None }
+    }
+
+    /// Why not all was written. Taken once.
+    pub(super) fn failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     pub(super) fn show(&mut self, host: Option<&str>, shown: &Shown<'_>) {
@@ -51,10 +58,21 @@ impl Json {
         self.line(&Finished { event: "finished", status: status.number(), hosts: hosts.collect() });
     }
 
+    /// A line that was one already.
+    pub(super) fn raw(&mut self, line: &[u8]) {
+        let written = self.out.write_all(line).and_then(|()| self.out.write_all(b"\n"));
+        if let Err(error) = written {
+            self.failure.get_or_insert(error);
+        }
+    }
+
     fn line(&mut self, value: &impl Serialize) {
         let Ok(mut text) = serde_json::to_vec(value) else { return };
         text.push(b'\n');
         // A reader that went away does not end the run: its exit status still counts.
-        drop(self.out.write_all(&text).and_then(|()| self.out.flush()));
+        let written = self.out.write_all(&text).and_then(|()| self.out.flush());
+        if let Err(error) = written {
+            self.failure.get_or_insert(error);
+        }
     }
 }

@@ -1,68 +1,120 @@
 //! What the user sees. Work never prints: it tells what happens as [`Shown`], and a view makes lines of it.
 
+mod failures;
 mod human;
 mod json;
 mod outcome;
 mod plan;
+mod report;
 mod shown;
 mod trial;
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use outcome::HostOutcome;
+pub(crate) use report::{ReportChoice, Reports, know};
 pub(crate) use shown::{Choice, Shown};
 pub(crate) use trial::{Fault, Trial, TrialOutcome};
+
+use toril_runner::report::Report;
 
 use crate::arguments::Output;
 use crate::exit::Status;
 
 /// Where happenings are shown; clones show in the same place.
 #[derive(Clone)]
-pub(crate) struct View(Arc<Mutex<Kind>>);
+pub(crate) struct View(Arc<Mutex<Sinks>>);
+
+struct Sinks {
+    kind: Kind,
+    reports: Reports,
+}
 
 enum Kind {
     Human(human::Human),
-    Json(json::Json),
+    Json(json::Json<io::Stdout>),
 }
 
 impl View {
     pub(crate) fn new(output: &Output) -> View {
-        View(Arc::new(Mutex::new(match output.json {
-            true => Kind::Json(json::Json::new()),
-            false => Kind::Human(human::Human::new(output.verbose)),
-        })))
+        View::reporting(output, Reports::default())
+    }
+
+    /// A view that also reports.
+    pub(crate) fn reporting(output: &Output, reports: Reports) -> View {
+        let kind = match output.json {
+            true => Kind::Json(json::Json::new(io::stdout())),
+            false => Kind::Human(human::Human::new(output.verbose, reports.take_standard_output())),
+        };
+        View(Arc::new(Mutex::new(Sinks { kind, reports })))
     }
 
     /// Shows what happened on a host, or (with no host) on this machine.
     pub(crate) fn show(&self, host: Option<&str>, shown: &Shown<'_>) {
-        match &mut *self.lock() {
-            Kind::Human(human) => human.show(host, shown),
-            Kind::Json(json) => json.show(host, shown),
-        }
+        let mut sinks = self.lock();
+        sinks.reports.take(host, shown);
+        sinks.kind.show(host, shown);
+    }
+
+    /// Notes for the reports alone what the user did not ask for.
+    pub(crate) fn note(&self, host: &str, shown: &Shown<'_>) {
+        self.lock().reports.take(Some(host), shown);
+    }
+
+    /// Whether there are reports, which should say what is known of hosts.
+    pub(crate) fn reports(&self) -> bool {
+        self.lock().reports.any()
+    }
+
+    /// Adds a line to reports that are JSON events.
+    pub(crate) fn copy_event(&self, line: &[u8]) {
+        self.lock().reports.copy_event(line);
+    }
+
+    /// Reports on these runs, and on no others.
+    pub(crate) fn replace_report(&self, report: Report) {
+        self.lock().reports.replace(report);
     }
 
     /// Shows how everything ended.
     pub(crate) fn finish(&self, outcomes: &[HostOutcome], status: Status) {
-        match &mut *self.lock() {
+        let mut sinks = self.lock();
+        let Sinks { kind, reports } = &mut *sinks;
+        for error in reports.finish(outcomes, status) {
+            kind.show(None, &Shown::Problem { doing: "reporting", error: &error, remedy: None });
+        }
+        match kind {
             Kind::Human(human) => human.finish(outcomes, status),
             Kind::Json(json) => json.finish(outcomes, status),
         }
+        // Below all else, and after it: a reader of standard output that went away is no problem of the run's.
+        drop(reports.print());
+    }
+
+    /// Writes the reports of a run that is left before its end.
+    pub(crate) fn leave(&self) {
+        self.lock().reports.leave();
     }
 
     /// Takes progress off the terminal while something else uses it, such as a question.
     pub(crate) fn suspend<T>(&self, other: impl FnOnce() -> T) -> T {
-        match &*self.lock() {
+        match &self.lock().kind {
             Kind::Human(human) => human.suspend(other),
             Kind::Json(_) => other(),
         }
     }
 
-    /// Whether questions may be asked.
-    pub(crate) fn is_for_people(&self) -> bool {
-        matches!(&*self.lock(), Kind::Human(_))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kind> {
+    fn lock(&self) -> MutexGuard<'_, Sinks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kind {
+    fn show(&mut self, host: Option<&str>, shown: &Shown<'_>) {
+        match self {
+            Kind::Human(human) => human.show(host, shown),
+            Kind::Json(json) => json.show(host, shown),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod documents;
 mod program;
 mod recipe_commands;
 mod refusals;
+mod reports;
 mod seen;
 mod settings;
 mod usage;

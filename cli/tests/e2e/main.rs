@@ -15,6 +15,7 @@ mod main_job;
 mod modes;
 mod read_only;
 mod releases;
+mod reports;
 mod runs;
 mod static_binary;
 mod vm;

@@ -1,0 +1,71 @@
+//! What failed, as people read it: as it happens, and once more below the table of a run's end.
+
+use console::style;
+use toril_runner::{Case, CaseResult, Outcome, TestResult};
+
+use super::HostOutcome;
+
+/// So many failures are shown once more in full, with so many of their last lines.
+const SHOWN: usize = 20;
+const LAST_LINES: usize = 8;
+
+/// All failures, for the end of a run. Nothing where there was but one test, which was seen a moment ago.
+pub(super) fn lines(outcomes: &[HostOutcome]) -> Vec<String> {
+    let results = || {
+        let tested = outcomes.iter().filter_map(|outcome| Some((&outcome.host, outcome.tests.as_ref()?)));
+        tested.flat_map(|(host, tests)| tests.results.iter().map(move |result| (host, result)))
+    };
+    let failed = || results().filter(|(_, result)| !is_fine(result.outcome));
+    let count = failed().count();
+    if count == 0 || results().count() == 1 {
+        return Vec::new();
+    }
+    let mut lines =
+        vec![String::new(), if count == 1 { "1 failure".into() } else { format!("{count} failures") }];
+    for (host, result) in failed().take(SHOWN) {
+        let reason = if result.reason.is_empty() { String::new() } else { format!(": {}", result.reason) };
+        let word = style(result.outcome.words()).red().bold();
+        lines.push(format!("  {}: {} {word}{reason}", style(host).cyan(), style(&result.test).bold()));
+        lines.extend(details(result, LAST_LINES));
+    }
+    if count > SHOWN {
+        lines.push(format!("  and {} more, which are above and in every report (--report)", count - SHOWN));
+    }
+    lines
+}
+
+fn is_fine(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Passed | Outcome::Skipped => true,
+        Outcome::Failed | Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete | Outcome::Error => {
+            false
+        }
+    }
+}
+
+/// The cases of a test that failed, its last lines, and how to do the same by hand.
+pub(super) fn details(result: &TestResult, most_lines: usize) -> Vec<String> {
+    let failed = result.cases.iter().filter(|case| case.result == CaseResult::Failed);
+    let mut lines: Vec<String> = failed.map(|known| format!("      {}", case(known))).collect();
+    // A guest in a loop says the same again and again.
+    let said: Vec<&[String]> = result.last_lines.chunk_by(|one, next| one == next).collect();
+    for same in &said[said.len().saturating_sub(most_lines)..] {
+        let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
+        lines.push(format!("      {} {}{times}", style("|").dim(), same[0]));
+    }
+    if let Some(command) = &result.reproduce {
+        // A guest that needs other processes takes several lines.
+        let start = if command.contains('\n') { "\n" } else { " " };
+        lines.push(format!("      by hand on the host:{start}{command}"));
+    }
+    lines
+}
+
+/// A case in words.
+pub(super) fn case(case: &Case) -> String {
+    let result = case.result.word();
+    match case.reason.is_empty() {
+        true => format!("case {}: {result}", case.name),
+        false => format!("case {}: {result} ({})", case.name, case.reason),
+    }
+}

@@ -1,0 +1,172 @@
+//! Reports, and what several come to together: no host is needed, since merging reads what runs have told.
+
+use std::fs;
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::program::Toril;
+use crate::seen::Place;
+
+fn line(host: &str, event: Value) -> String {
+    format!("{}\n", json!({ "host": host, "event": "run", "run": { "kind": "test", "event": event } }))
+}
+
+fn started(host: &str, tests: &[&str]) -> String {
+    line(host, json!({ "event": "run-started", "suite": "guests", "tests": tests, "run_as": "toril" }))
+}
+
+fn ended(host: &str, test: &str, outcome: &str, reason: &str, cases: &Value) -> String {
+    let lines = if outcome == "passed" {
+        json!([])
+    } else {
+        json!(["booting", "tick", "tick", "tick", "panic: no root"])
+    };
+    let reproduce = (outcome != "passed").then_some("qemu-system-x86_64 -M microvm");
+    line(
+        host,
+        json!({ "event": "test-ended", "test": test, "outcome": outcome, "reason": reason, "duration_ms": 1500,
+            "cases": cases, "accelerator": "tcg", "last_lines": lines, "qemu": [], "reproduce": reproduce }),
+    )
+}
+
+fn begun(hosts: &[&str]) -> String {
+    let suite = json!({ "name": "guests.toml", "origin": "guests.toml", "chosen": "the command line", "description": "" });
+    format!("{}\n", json!({ "event": "choices", "recipe": null, "suite": suite, "hosts": hosts }))
+}
+
+fn finished(hosts: &[(&str, u8)]) -> String {
+    let worst = hosts.iter().map(|(_, status)| *status).max().unwrap();
+    let hosts: Vec<Value> = hosts
+        .iter()
+        .map(|(host, status)| json!({ "host": host, "status": status, "milliseconds": 2000 }))
+        .collect();
+    format!("{}\n", json!({ "event": "finished", "status": worst, "hosts": hosts }))
+}
+
+fn two_cases() -> Value {
+    json!([
+        { "name": "sse", "result": "passed", "reason": "" },
+        { "name": "clock", "result": "failed", "reason": "went backwards" },
+    ])
+}
+
+/// Two parts of a suite on one host, and one of them on another.
+fn place() -> Place {
+    let place = Place::empty();
+    let first = [
+        begun(&["host-1", "host-2"]),
+        started("host-1", &["boot", "cases"]),
+        started("host-2", &["boot", "cases"]),
+        ended("host-1", "boot", "passed", "", &json!([])),
+        ended("host-2", "boot", "timed-out", "no end within 20 s, silent for 18 s", &json!([])),
+        ended("host-1", "cases", "failed", "case clock: FAILED", &two_cases()),
+        ended("host-2", "cases", "passed", "", &json!([{ "name": "sse", "result": "passed", "reason": "" }])),
+        finished(&[("host-1", 4), ("host-2", 4)]),
+    ];
+    place.write("first.jsonl", &first.concat());
+    let second = [
+        begun(&["host-1"]),
+        started("host-1", &["share"]),
+        ended("host-1", "share", "crashed", "it panicked: no root", &json!([])),
+        finished(&[("host-1", 4)]),
+    ];
+    place.write("second.jsonl", &second.concat());
+    place
+}
+
+#[test]
+fn several_runs_come_to_one() {
+    let place = place();
+    let merge = [
+        "report",
+        "merge",
+        "first.jsonl",
+        "second.jsonl",
+        "--report",
+        "junit=all.xml",
+        "--report",
+        "tap=all.tap",
+    ];
+    let shown =
+        place.seen(&[&merge[..], &["--report", "json=all.jsonl", "--report", "markdown=all.md"]].concat());
+    assert_snapshot!("several_runs_come_to_one", shown);
+    for name in ["all.xml", "all.tap", "all.md"] {
+        assert_snapshot!(name, fs::read_to_string(place.path().join(name)).unwrap());
+    }
+    // What was merged can be merged again.
+    let again = place.seen(&["report", "merge", "all.jsonl"]);
+    assert_eq!(again.lines().skip(1).collect::<Vec<_>>(), shown.lines().skip(1).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_lost_or_twofold_is_named() {
+    let place = place();
+    let whole = fs::read_to_string(place.path().join("first.jsonl")).unwrap();
+    // Ended in the middle of a line, after the verdicts of `boot`.
+    let lines: Vec<&str> = whole.lines().take(6).collect();
+    place.write("killed.jsonl", &lines.join("\n")[..whole.find("went").unwrap()]);
+    place.write("empty.jsonl", "");
+    let accelerator = json!({ "event": "accelerator-chosen", "accelerator": "tcg", "reason": "no /dev/kvm" });
+    let fine = [
+        begun(&["host-3"]),
+        started("host-3", &["boot"]),
+        line("host-3", accelerator),
+        ended("host-3", "boot", "passed", "", &json!([])),
+        finished(&[("host-3", 0)]),
+    ];
+    place.write("fine.jsonl", &fine.concat());
+    let shown = [
+        place.seen(&["report", "merge", "killed.jsonl", "--report", "tap=-"]),
+        place.seen(&["report", "merge", "first.jsonl", "first.jsonl"]),
+        place.seen(&["report", "merge", "fine.jsonl"]),
+        place.seen(&["report", "merge", "fine.jsonl", "empty.jsonl"]),
+    ];
+    assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn what_is_no_report_is_refused_before_anything_is_done() {
+    let place = place();
+    place.write("other.jsonl", "{\"event\": 3}\n");
+    let shown = [
+        place.seen(&["report", "merge", "first.jsonl", "missing.jsonl"]),
+        place.seen(&["report", "merge", "other.jsonl"]),
+        place.seen(&["test", "local", "--report", "junti=a.xml"]),
+        place.seen(&["test", "local", "--report", "junit=missing/a.xml"]),
+        place.seen(&["test", "local", "--report", "junit=a", "--report", "tap=a"]),
+        place.seen(&["test", "local", "--json", "--report", "tap=-"]),
+    ];
+    assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn github_gets_annotations_and_a_summary() {
+    let place = place();
+    place.write("summary.md", "# before\n");
+    let arguments = ["report", "merge", "first.jsonl", "second.jsonl", "--report", "github"];
+    let summary = place.path().join("summary.md");
+    let call =
+        Toril::new(&arguments).dir(&place.path()).env("GITHUB_STEP_SUMMARY", summary.to_str().unwrap());
+    let shown = place.look(call, &arguments);
+    let annotations: Vec<&str> = shown.lines().filter(|line| line.starts_with("::")).collect();
+    assert_snapshot!(annotations.join("\n"));
+    let summary = fs::read_to_string(summary).unwrap();
+    assert!(summary.starts_with("# before\n### toril: 3 failures\n"), "{summary}");
+}
+
+/// A host that cannot be reached is in the report, and the report of an earlier run is not.
+#[test]
+fn a_run_that_came_to_nothing_is_reported_as_that() {
+    let place = Place::empty();
+    place.write("toril.toml", "reports = [\"junit=a.xml\", \"json=a.jsonl\"]\n");
+    place.write("a.xml", "<testsuites/>");
+    // Nothing listens there.
+    let call = Toril::new(&["test", "nobody@127.0.0.1:1", "--connect-timeout", "5s"]).dir(&place.path());
+    call.run().exits(1);
+    let xml = fs::read_to_string(place.path().join("a.xml")).unwrap();
+    assert!(xml.contains("errors=\"1\"") && xml.contains("connecting: "), "{xml}");
+    let events = fs::read_to_string(place.path().join("a.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["status"]), (&json!("finished"), &json!(1)));
+}
