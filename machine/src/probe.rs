@@ -1,5 +1,8 @@
+use serde::{Deserialize, Serialize};
+
 /// What looking at something gave. "Could not look" is never "not there".
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Probe<T> {
     /// It is there and this is what it is.
     Known(T),

@@ -7,6 +7,7 @@ mod engine;
 mod preflight;
 mod recipe;
 mod resource;
+mod survey;
 
 pub use apt::{Estimate, unfinished_packages, wait_for_packages};
 pub use audit::{Depth, Finding, LAST_RUN, audit};
@@ -18,3 +19,7 @@ pub use recipe::{
 };
 pub use recipe::{kind_shapes, recipe_schema};
 pub use resource::{Change, KINDS};
+pub use survey::{
+    Candidate, DpkgState, Keyring, LayOutError, Module, Place, Policy, ReleaseFile, SigningKey, Survey,
+    Traces, survey,
+};

@@ -3,9 +3,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
 /// A primary key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
+    /// In upper-case hexadecimal, as GnuPG writes it: section 5.5.4.
+    pub(crate) fingerprint: String,
     /// Its first user id, such as `Debian Stable Release Key (10/buster) <debian-release@lists.debian.org>`.
     pub(crate) name: String,
     /// `None`: it never expires.
@@ -87,6 +92,7 @@ pub(crate) fn keys(mut bytes: &[u8]) -> Vec<Key> {
 }
 
 struct KeyBuilder {
+    fingerprint: String,
     /// Seconds since 1970.
     created: u64,
     name: Option<String>,
@@ -98,7 +104,12 @@ impl KeyBuilder {
     fn of(body: &[u8]) -> Option<KeyBuilder> {
         // Since version 4 the time it was made follows the version.
         let created = matches!(body.first()?, 4..=6).then(|| number(body.get(1..5)?)).flatten()?;
-        Some(KeyBuilder { created: created.into(), name: None, newest: None })
+        Some(KeyBuilder {
+            fingerprint: fingerprint(body)?,
+            created: created.into(),
+            name: None,
+            newest: None,
+        })
     }
 
     /// Takes in a signature of the key over itself; those of others say nothing of how long it holds.
@@ -114,10 +125,28 @@ impl KeyBuilder {
         let after = self.newest.and_then(|(_, expiration)| expiration).filter(|seconds| *seconds > 0);
         let expires = after.map(|seconds| Duration::from_secs(self.created.saturating_add(seconds.into())));
         Key {
+            fingerprint: self.fingerprint,
             name: self.name.unwrap_or_default(),
             expires: expires.map(|since| SystemTime::UNIX_EPOCH + since),
         }
     }
+}
+
+/// The fingerprint of a public key by the body of its packet, section 5.5.4. Version 5 is LibrePGP's.
+fn fingerprint(body: &[u8]) -> Option<String> {
+    let length = u32::try_from(body.len()).ok()?;
+    let digest = match body.first()? {
+        4 => {
+            let head = [&[0x99][..], &u16::try_from(length).ok()?.to_be_bytes()].concat();
+            Sha1::digest([&head, body].concat()).to_vec()
+        }
+        version @ (5 | 6) => {
+            let head = [&[0x95 + version][..], &length.to_be_bytes()].concat();
+            Sha256::digest([&head, body].concat()).to_vec()
+        }
+        _ => return None,
+    };
+    Some(hex::encode_upper(digest))
 }
 
 /// When a signature of a key over itself was made, and how long it lets the key hold.
@@ -189,18 +218,25 @@ mod tests {
         key.expires.map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
     }
 
-    /// What GnuPG says of a keyring: the primary keys' first user ids, and when they expire.
-    fn by_gpg(path: &str) -> Option<Vec<(String, Option<u64>)>> {
+    /// What GnuPG says of a keyring: the primary keys' first user ids, when they expire, and their fingerprints.
+    fn by_gpg(path: &str) -> Option<Vec<(String, Option<u64>, String)>> {
         let home = tempfile::tempdir().unwrap();
         let mut gpg = Command::new("gpg");
         gpg.arg("--homedir").arg(home.path()).args(["--batch", "--with-colons", "--show-keys", path]);
         let output = gpg.output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut keys: Vec<(String, Option<u64>)> = Vec::new();
+        let mut keys: Vec<(String, Option<u64>, String)> = Vec::new();
         for line in text.lines() {
             let fields: Vec<&str> = line.split(':').collect();
             match fields[0] {
-                "pub" => keys.push((String::new(), fields[6].parse().ok())),
+                "pub" => keys.push((String::new(), fields[6].parse().ok(), String::new())),
+                "fpr" => {
+                    // Those of subkeys come later.
+                    let key = keys.last_mut().unwrap();
+                    if key.2.is_empty() {
+                        key.2 = fields[9].to_owned();
+                    }
+                }
                 "uid" => {
                     let key = keys.last_mut().unwrap();
                     if key.0.is_empty() {
@@ -220,7 +256,8 @@ mod tests {
             println!("skipped: it needs {path} and gpg");
             return;
         };
-        let read: Vec<_> = keys(&bytes).iter().map(|key| (key.name.clone(), seconds(key))).collect();
+        let of = |key: &Key| (key.name.clone(), seconds(key), key.fingerprint.clone());
+        let read: Vec<_> = keys(&bytes).iter().map(of).collect();
         assert!(!expected.is_empty());
         assert_eq!(read, expected);
     }
@@ -238,7 +275,8 @@ mod tests {
         };
         let made = [2, 27, 3, 5, 2, 0, 0, 4, 0];
         let never = [&key[..], &user, &signature(&made)].concat();
-        assert_eq!(keys(&never), [Key { name: "x".into(), expires: None }]);
+        let read = keys(&never);
+        assert_eq!((read.len(), read[0].name.as_str(), read[0].expires), (1, "x", None));
         let day = [&made[..], &[5, 9, 0, 1, 0x51, 0x80]].concat();
         let some = [&key[..], &user, &signature(&day)].concat();
         assert_eq!(seconds(&keys(&some)[0]), Some(1000 + 86400));
@@ -256,7 +294,11 @@ mod tests {
     #[test]
     fn what_ends_soon_is_told_with_its_days() {
         let at = |text: &str| SystemTime::from(text.parse::<jiff::Timestamp>().unwrap());
-        let key = |name: &str, end: Option<&str>| Key { name: name.into(), expires: end.map(at) };
+        let key = |name: &str, end: Option<&str>| Key {
+            fingerprint: String::new(),
+            name: name.into(),
+            expires: end.map(at),
+        };
         let keys = [
             key("Archive Key (10/buster) <a@example>", Some("2027-04-12T17:44:39Z")),
             key("Release Key (10/buster) <b@example>", Some("2027-02-03T10:00:00Z")),

@@ -91,6 +91,11 @@ impl Database {
         self.packages.get(name)
     }
 
+    /// Packages that are to stay at their version, by name.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &str> {
+        self.packages.iter().filter(|(_, package)| package.held).map(|(name, _)| name.as_str())
+    }
+
     /// Packages that dpkg did not finish, by name.
     pub(crate) fn interrupted(&self) -> impl Iterator<Item = &str> {
         self.packages.iter().filter(|(_, package)| package.is_interrupted()).map(|(name, _)| name.as_str())
