@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use toril_machine::{Facts, Fingerprint, Machine, Probe, STANDARD_PATH};
-use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe};
+use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe, Traces};
 use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
 use super::journal::{BEGINNING, FollowError, follow, prepare};
@@ -106,6 +106,15 @@ fn serve(
             }
             Err(reason) => refused(reason),
         },
+        Request::Survey { packages, paths } => {
+            let survey = toril_provisioner::survey(&Machine::this(), &packages, &paths);
+            writer.send(&Report::Survey(Box::new(survey)))?;
+            Report::Done
+        }
+        Request::Traces => {
+            writer.send(&Report::Traces(Traces::of(&Machine::this())))?;
+            Report::Done
+        }
         Request::Plan { bundle, host, audit } => match plan(&bundle, &host, audit) {
             Ok((plan, findings)) => {
                 writer.send(&Report::Plan { plan, findings })?;

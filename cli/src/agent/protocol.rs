@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Fingerprint, LockHolder};
-use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, Plan};
+use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, Plan, Survey, Traces};
 use toril_runner::Event as TestEvent;
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
@@ -20,6 +20,10 @@ pub(crate) enum Request {
     },
     /// What of the machine can move a test's result.
     Fingerprint,
+    /// What stands on it where a recipe meets it: these packages and paths, and what is of interest anyway.
+    Survey { packages: Vec<String>, paths: Vec<String> },
+    /// What would show that it was changed.
+    Traces,
     /// What it lacks of a recipe and, where that is asked too, what is wrong with it beyond. Reads only, needs no lock.
     Plan { bundle: Bundle, host: HostInfo, audit: Option<Depth> },
     /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow. The token (16 hexadecimal digits)
@@ -69,6 +73,8 @@ pub(crate) enum Report {
     },
     /// The name of the boot.
     Boot(String),
+    Survey(Box<Survey>),
+    Traces(Traces),
     /// A run is being followed; its name.
     Following {
         run: String,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use toril_inventory::Host;
 use toril_machine::{Facts, Fingerprint};
-use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan};
+use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Survey, Traces};
 use toril_transport::{AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, Sudo};
 
 use super::ClientError;
@@ -95,6 +95,24 @@ impl Client {
         let Report::Preflight(checks) = self.report().await? else { return Err(ClientError::Unexpected) };
         self.done().await?;
         Ok(checks)
+    }
+
+    pub(crate) async fn survey(
+        &mut self,
+        packages: Vec<String>,
+        paths: Vec<String>,
+    ) -> Result<Survey, ClientError> {
+        self.send(&Request::Survey { packages, paths }).await?;
+        let Report::Survey(survey) = self.report().await? else { return Err(ClientError::Unexpected) };
+        self.done().await?;
+        Ok(*survey)
+    }
+
+    pub(crate) async fn traces(&mut self) -> Result<Traces, ClientError> {
+        self.send(&Request::Traces).await?;
+        let Report::Traces(traces) = self.report().await? else { return Err(ClientError::Unexpected) };
+        self.done().await?;
+        Ok(traces)
     }
 
     /// What the host lacks of a recipe and, where that is asked too, what is wrong with it beyond.

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod acceptance;
 mod attach;
 mod choices;
 mod config;
@@ -54,6 +55,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Test(arguments) => work::test(&arguments),
         Command::Facts(arguments) => work::facts(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::Acceptance(arguments) => acceptance::acceptance(&arguments),
         Command::Run(arguments) => kernel::run(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Config(arguments) => config::config(&arguments),

@@ -71,7 +71,7 @@ pub(super) fn host(name: &str, make: bool, view: &View) -> Result<Host, String> 
     }
 }
 
-fn existing(name: &str) -> Result<Option<toril_sandbox::Sandbox>, String> {
+pub(super) fn existing(name: &str) -> Result<Option<toril_sandbox::Sandbox>, String> {
     sandboxes()?.get(name).map_err(|error| chain(&error))
 }
 

@@ -349,7 +349,7 @@ async fn is_fit(
     Ok(checks.iter().all(|check| check.state != CheckState::Bad))
 }
 
-fn confirmed(host: &str, reboots: bool, view: &View, interrupts: &Interrupts) -> bool {
+pub(super) fn confirmed(host: &str, reboots: bool, view: &View, interrupts: &Interrupts) -> bool {
     view.suspend(|| {
         let mut answer = String::new();
         let mut out = io::stdout().lock();

@@ -9,7 +9,7 @@ use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::{Event as TestEvent, Outcome, TestResult};
 
-use super::{Choice, HostOutcome, Shown, Trial, failures, plan, trial};
+use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, plan, trial};
 use crate::agent::RunEvent;
 use crate::exit::Status;
 
@@ -93,6 +93,7 @@ impl Human {
                 self.line(host, &format!("{}, and back after {time:.1} s", style("rebooted").green()));
             }
             Shown::RecipeTest { trials, .. } => self.trials(trials),
+            Shown::Acceptance { file, complete, promises } => self.acceptance(file, *complete, promises),
             Shown::Problem { doing, error, remedy } => {
                 self.clear(host);
                 let text = error.replace('\n', "\n  ");
@@ -147,6 +148,12 @@ impl Human {
         }
         self.table(&table);
         trials.iter().flat_map(trial::remarks).for_each(|line| self.print(&line));
+    }
+
+    fn acceptance(&mut self, file: &str, complete: bool, promises: &[Promise]) {
+        self.moving.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        self.print("");
+        acceptance::lines(file, complete, promises, self.verbose).iter().for_each(|line| self.print(line));
     }
 
     fn table(&mut self, table: &Table) {

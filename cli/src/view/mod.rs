@@ -1,5 +1,6 @@
 //! What the user sees. Work never prints: it tells what happens as [`Shown`], and a view makes lines of it.
 
+mod acceptance;
 mod failures;
 mod human;
 mod json;
@@ -12,6 +13,7 @@ mod trial;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use acceptance::{OF_RECIPE, Promise, Verdict};
 pub(crate) use outcome::HostOutcome;
 pub(crate) use report::{ReportChoice, Reports, know};
 pub(crate) use shown::{Choice, Shown};

@@ -2,7 +2,7 @@ use serde::Serialize;
 use toril_machine::{Difference, Facts, Fingerprint};
 use toril_provisioner::{Check, Finding, Plan};
 
-use super::Trial;
+use super::{Promise, Trial};
 use crate::agent::RunEvent;
 
 /// Something that happened, as all views get it.
@@ -50,6 +50,8 @@ pub(crate) enum Shown<'e> {
     },
     /// How a recipe's trials came out.
     RecipeTest { recipe: &'e str, trials: &'e [Trial] },
+    /// What was promised of a host, and what of it held; the file that all of it was written to.
+    Acceptance { file: &'e str, complete: bool, promises: &'e [Promise] },
     /// Something could not be done.
     Problem {
         doing: &'e str,

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+mod acceptance;
 mod documents;
 #[path = "../e2e/harness/program.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use all of it")]

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+mod acceptance;
 mod drift;
 mod earlier;
 mod errors;

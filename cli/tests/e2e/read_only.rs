@@ -61,6 +61,9 @@ fn nothing_changes(sandbox: &Sandbox, status: i32, exceptions: &[&str]) {
     toril(&["check", "-v", &host]).exits(status);
     toril(&["apply", "--dry-run", &host]).exits(status);
     toril(&["facts", &host]).exits(0);
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("acceptance.json");
+    toril(&["acceptance", "--read-only", "--output", file.to_str().unwrap(), &host]).exits(0);
     sandbox.is_quiet();
     let after = state(sandbox);
     let excepted = |name: &str| {

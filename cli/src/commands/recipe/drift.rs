@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use toril_inventory::Host;
+use toril_inventory::{Host, Reach};
 use toril_machine::Command;
 use toril_provisioner::Described;
 
@@ -13,11 +13,11 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 /// One thing that can be broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Drift {
+pub(in crate::commands) struct Drift {
     /// The resource that must then be named.
-    pub(super) resource: String,
+    pub(in crate::commands) resource: String,
     /// What is done, in words.
-    pub(super) what: String,
+    pub(in crate::commands) what: String,
     /// What is done, as a shell script of root's.
     script: String,
 }
@@ -25,7 +25,7 @@ pub(super) struct Drift {
 impl Drift {
     /// How a resource can be broken without breaking anything else, if there is a way that does not depend on what it
     /// is for.
-    pub(super) fn of(resource: &Described) -> Option<Drift> {
+    pub(in crate::commands) fn of(resource: &Described) -> Option<Drift> {
         let (what, script) = how(resource)?;
         Some(Drift { resource: resource.name.clone(), what, script })
     }
@@ -90,22 +90,44 @@ fn how(resource: &Described) -> Option<(String, String)> {
     }
 }
 
-/// Breaks a sandbox, and returns what could be broken: a package may be what others stand on.
-pub(super) fn inject(host: &Host, drifts: &[Drift]) -> Result<Vec<Drift>, String> {
+/// Breaks a host, and returns what could be broken: a package may be what others stand on. `ssh_options` are those that
+/// a host needs which is no sandbox.
+pub(in crate::commands) fn inject(
+    host: &Host,
+    ssh_options: &[String],
+    drifts: &[Drift],
+) -> Result<Vec<Drift>, String> {
     let mut script = String::from("export DEBIAN_FRONTEND=noninteractive\n");
     for (index, drift) in drifts.iter().enumerate() {
         script.push_str(&format!("( {} ) </dev/null >/dev/null 2>&1 && echo {index}\n", drift.script));
     }
     script.push_str("exit 0\n");
-    let mut words = sandbox::ssh_words(host);
-    let program = words.remove(0);
-    let options = ["-F", "none", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"].map(str::to_owned);
-    let remote = "sudo -n sh".to_owned();
-    let command = Command::new(program, options.into_iter().chain(words).chain([remote]));
-    let printed = command.stdin(script).deadline(DEADLINE).output().map_err(|error| error.to_string())?;
+    let command = root_shell(host, ssh_options).stdin(script).deadline(DEADLINE);
+    let printed = command.output().map_err(|error| error.to_string())?;
     let done: Vec<usize> = printed.lines().filter_map(|line| line.trim().parse().ok()).collect();
     let broken = drifts.iter().enumerate().filter(|(index, _)| done.contains(index));
     Ok(broken.map(|(_, drift)| drift.clone()).collect())
+}
+
+/// A shell of root's on a host, for what it is given on its standard input.
+fn root_shell(host: &Host, ssh_options: &[String]) -> Command {
+    const SHELL: &str = "if test $(id -u) = 0; then exec sh; else exec sudo -n sh; fi";
+    let batch = ["-o", "BatchMode=yes", "-o", "LogLevel=ERROR"].map(str::to_owned).into_iter();
+    match &host.reach {
+        Reach::Local => Command::new("sh", ["-c", SHELL]),
+        Reach::Ssh(_) if host.sandbox => {
+            let words = sandbox::ssh_words(host).into_iter().skip(1);
+            let plain = ["-F", "none"].map(str::to_owned).into_iter();
+            Command::new("ssh", plain.chain(batch).chain(words).chain([SHELL.to_owned()]))
+        }
+        Reach::Ssh(ssh) => {
+            let own = ssh_options.iter().flat_map(|option| ["-o".to_owned(), option.clone()]);
+            let port = ssh.port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]);
+            let user = ssh.user.iter().flat_map(|user| ["-l".to_owned(), user.clone()]);
+            let words = own.chain(batch).chain(port).chain(user);
+            Command::new("ssh", words.chain(["--".to_owned(), ssh.host.clone(), SHELL.to_owned()]))
+        }
+    }
 }
 
 /// As one word of a shell's.

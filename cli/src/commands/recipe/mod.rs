@@ -1,6 +1,6 @@
 //! `recipe`: recipes by themselves, before they meet a host that matters.
 
-mod drift;
+pub(super) mod drift;
 mod look;
 mod trial;
 

@@ -240,8 +240,8 @@ impl Attempt<'_> {
         self.verdict()?;
 
         let drifts = self.drifts(&after)?;
-        let broken =
-            drift::inject(host, &drifts).map_err(|error| End::Trouble("breaking the host", error.into()))?;
+        let broken = drift::inject(host, &[], &drifts)
+            .map_err(|error| End::Trouble("breaking the host", error.into()))?;
         self.trial.broken = broken.len();
         for Drift { resource, what, .. } in &broken {
             self.view.show(Some(&self.label), &Shown::Note { text: &format!("broke {resource}: {what}") });
