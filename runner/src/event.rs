@@ -29,6 +29,13 @@ pub enum Event {
         /// Its name.
         test: String,
     },
+    /// A guest is ready, and waits for a debugger before it runs.
+    AwaitsDebugger {
+        /// The test.
+        test: String,
+        /// The port of the host's 127.0.0.1 at which gdb can connect.
+        port: u16,
+    },
     /// A test reported a case.
     Case {
         /// The test.

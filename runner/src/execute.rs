@@ -55,6 +55,7 @@ struct Plan {
     warnings: Vec<String>,
     /// Its guest's own as long as the test lasts.
     cid: Option<Cid>,
+    debugger: Option<u16>,
 }
 
 /// How a test is to be tried again, because of something that only a try could show.
@@ -120,6 +121,9 @@ impl<'r> Stage<'r> {
         };
         let is_guest = matches!(test.action, Action::Guest(_));
         let parts: Vec<Part> = plan.members.iter().map(|member| member.part).collect();
+        if let Some(port) = plan.debugger {
+            sink(Event::AwaitsDebugger { test: test.name.clone(), port });
+        }
         let start = Instant::now();
         let mut transcript = Transcript::new(test, is_guest, self.options.live, start, plan.heard, sink);
         let supervised = supervise(
@@ -189,6 +193,7 @@ impl<'r> Stage<'r> {
             reproduce,
             warnings: Vec::new(),
             cid: None,
+            debugger: None,
         }
     }
 
@@ -211,8 +216,8 @@ impl<'r> Stage<'r> {
             deadline: test.deadline,
         };
         let plan = GuestPlan::make(setting, guest, test.companion.as_ref())?;
-        let GuestPlan { members, channels, heard, names, reproduce, warnings, cid } = plan;
-        Ok(Plan { members, channels, heard, names, reproduce, warnings, cid })
+        let GuestPlan { members, channels, heard, names, reproduce, warnings, cid, debugger } = plan;
+        Ok(Plan { members, channels, heard, names, reproduce, warnings, cid, debugger })
     }
 }
 

@@ -21,6 +21,11 @@ pub struct Options {
     pub run_as: Option<String>,
     /// Whether what tests print is told as it comes ([`Event::Output`]).
     pub live: bool,
+    /// What a guest reads from its first serial port: a named pipe that is fed while the guest runs. Without it the guest
+    /// reads nothing.
+    pub input: Option<PathBuf>,
+    /// Whether guests wait for a debugger before they run ([`Event::AwaitsDebugger`]).
+    pub debugger: bool,
     /// Where relative paths of the suite start.
     pub base: PathBuf,
     /// toril's own folder on this machine; the runs' folders are made in it. Others must be able to pass through it.
@@ -40,6 +45,8 @@ impl Default for Options {
             filter: Vec::new(),
             run_as: None,
             live: false,
+            input: None,
+            debugger: false,
             base: PathBuf::from("."),
             state: PathBuf::from("/var/lib/toril"),
             qemu: "qemu-system-x86_64".into(),

@@ -249,6 +249,12 @@ impl Human {
             }
             TestEvent::AcceleratorChosen { accelerator: _, reason } => self.line(host, reason),
             TestEvent::TestStarted { test } => self.step(host, test),
+            TestEvent::AwaitsDebugger { test, port } => self.line(
+                host,
+                &format!(
+                    "{test} waits for gdb at 127.0.0.1:{port} of the host, and runs when it says `continue`"
+                ),
+            ),
             TestEvent::Case { test, case } => {
                 self.step(host, &format!("{test}: {}", case.name));
                 if self.verbose {

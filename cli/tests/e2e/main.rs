@@ -9,6 +9,7 @@ mod earlier;
 mod errors;
 mod examples;
 mod fingerprint;
+mod guests;
 mod harness;
 mod kills;
 mod kinds;

@@ -60,6 +60,8 @@ impl QemuCommand<'_> {
         if let Channels::Runner { monitor } = channels {
             add(&["-chardev", &format!("socket,id=monitor0,fd={monitor}")]);
             add(&["-mon", "chardev=monitor0,mode=control", "-S"]);
+        } else if self.devices.debugger.is_some() {
+            add(&["-S"]);
         }
         argv.extend(self.devices.arguments(&memory));
         argv.extend(["-kernel".to_owned(), self.kernel.to_string_lossy().into_owned()]);

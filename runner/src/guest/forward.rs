@@ -50,9 +50,10 @@ pub(crate) fn argv(forward: Forward, cid: u32, vsock: &VsockDevice, daemon: &Pat
     let listen = format!("TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr", forward.from);
     let connect = match vsock {
         VsockDevice::Vhost { .. } => format!("VSOCK-CONNECT:{cid}:{}", forward.to),
-        // The daemon is told the port in a line, and answers in one.
+        // The daemon is told the port in a line, and answers in one. A side that has nothing more to say ends the whole
+        // connection for it: so the guest has a second for its answer.
         VsockDevice::User { .. } => format!(
-            "SYSTEM:{{ echo CONNECT {}; exec cat; }} | socat -t 60 STDIO UNIX-CONNECT\\:{} | {{ read -r _; exec cat; }}",
+            "SYSTEM:{{ echo CONNECT {}; cat; sleep 1; }} | socat -t 60 STDIO UNIX-CONNECT\\:{} | {{ read -r _; exec cat; }}",
             forward.to,
             daemon.display()
         ),

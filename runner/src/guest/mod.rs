@@ -15,7 +15,7 @@ mod vsock;
 
 pub(crate) use command_line::{Channels, QemuCommand, Sandbox};
 pub(crate) use devices::Devices;
-pub(crate) use monitor::{GO, Monitor};
+pub(crate) use monitor::{GO, GREET, Monitor};
 pub(crate) use plan::{GuestPlan, Setting};
 pub(crate) use tools::Tools;
 pub(crate) use vsock::Cid;

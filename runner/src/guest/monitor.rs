@@ -4,6 +4,9 @@ use serde_json::Value;
 /// guest is started only by `cont`) and no round trip is spent.
 pub(crate) const GO: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n";
 
+/// The same where a debugger lets the guest run.
+pub(crate) const GREET: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
+
 /// What QEMU tells over its monitor (QMP: JSON, one object a line).
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {

@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use super::kernel::KernelFile;
 use super::share::PreparedShare;
 use super::virtiofsd::{Channel as DaemonChannel, Kind};
 use super::vsock::Vsock;
-use super::{Channels, Cid, Devices, GO, QemuCommand, Sandbox, Tools};
+use super::{Channels, Cid, Devices, GO, GREET, QemuCommand, Sandbox, Tools};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::accelerator::Accelerator;
@@ -51,6 +52,8 @@ pub(crate) struct GuestPlan {
     pub warnings: Vec<String>,
     /// Its own as long as the test lasts.
     pub cid: Option<Cid>,
+    /// The port at which a debugger is waited for.
+    pub debugger: Option<u16>,
 }
 
 impl GuestPlan {
@@ -255,7 +258,7 @@ impl<'s> Draft<'s> {
         let Setting { options, account, accelerator, sandbox, folder, .. } = self.setting;
         let (mut files, mut channels) = (Vec::<OwnedFd>::new(), Vec::new());
         let monitor = UnixStream::pair().and_then(|(theirs, mut ours)| {
-            ours.write_all(GO)?;
+            ours.write_all(if options.debugger { GREET } else { GO })?;
             Ok((theirs, ours))
         });
         let (theirs, ours) =
@@ -272,6 +275,9 @@ impl<'s> Draft<'s> {
             self.heard.consoles.push(Channel::named(name));
             self.by_hand.console(name);
         }
+        let debugger = options.debugger.then(free_port).transpose();
+        let debugger = debugger.map_err(|why| error(format!("cannot find a port for a debugger: {why}")))?;
+        (self.devices.debugger, self.by_hand.devices.debugger) = (debugger, debugger);
         let mut warnings = self.warnings;
         let realtime = guest.realtime.filter(|_| match no_cpu_to_spare(guest) {
             Some(why) => {
@@ -293,8 +299,23 @@ impl<'s> Draft<'s> {
             .argv(Channels::Runner { monitor: &file_placeholder(0) });
         let argv_by_hand =
             command(&kernel.original, &self.by_hand.devices, &self.by_hand.late).argv(Channels::ByHand);
-        let spec =
-            Spec { files: files.len(), pin: guest.pin.clone(), realtime, ..account.spec(argv, folder) };
+        let input = match &options.input {
+            Some(path) => {
+                // For writing too: else there would be an end between two who write.
+                let pipe = File::options().read(true).write(true).open(path);
+                let pipe = pipe.map_err(|why| error(format!("cannot open the guest's input: {why}")))?;
+                files.push(pipe.into());
+                Some(files.len() - 1)
+            }
+            None => None,
+        };
+        let spec = Spec {
+            files: files.len(),
+            input,
+            pin: guest.pin.clone(),
+            realtime,
+            ..account.spec(argv, folder)
+        };
         let subject = Member { part: Part::Subject, spec, files, waits: self.waits };
         Ok(GuestPlan {
             members: std::iter::once(subject).chain(self.helpers).collect(),
@@ -304,6 +325,7 @@ impl<'s> Draft<'s> {
             reproduce: self.by_hand.script(&argv_by_hand, &guest.pin, realtime),
             warnings,
             cid: self.cid,
+            debugger,
         })
     }
 }
@@ -317,6 +339,11 @@ fn console_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     // One of the usual size does as well, if its reader keeps up.
     let _ = fcntl_setpipe_size(&writer, CONSOLE_PIPE);
     Ok((reader, writer))
+}
+
+/// A port of 127.0.0.1 that nobody has at this moment.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn error(reason: String) -> Verdict {

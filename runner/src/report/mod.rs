@@ -131,7 +131,11 @@ impl HostRun {
                 self.know("accelerator reason", reason);
             }
             Event::TestEnded(result) => return self.record(result),
-            Event::TestStarted { .. } | Event::Case { .. } | Event::Output { .. } | Event::RunEnded(_) => {}
+            Event::TestStarted { .. }
+            | Event::AwaitsDebugger { .. }
+            | Event::Case { .. }
+            | Event::Output { .. }
+            | Event::RunEnded(_) => {}
         }
         None
     }

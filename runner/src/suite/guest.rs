@@ -26,19 +26,24 @@ pub(super) fn read_guest(mut table: Table<'_>, template: &Template) -> Option<Gu
     let kernel = read_kernel(&mut table, template);
     let memory = table.size("memory");
     let cpus = table.integer("cpus", 1..=255).and_then(|count| u32::try_from(count).ok());
+    // Its names are known, though something in it is wrong.
+    let has_share = table.has("share");
     let share = table.table("share").and_then(|share| read_share(share, template));
     let vsock = table.boolean("vsock").unwrap_or(false);
     let forward = read_forward(&mut table, vsock);
     let consoles = read_consoles(&mut table);
     let pin = read_pin(&mut table);
     let realtime = table.integer("realtime", 1..=99).and_then(|priority| u8::try_from(priority).ok());
-    let late = late_names(share.is_some(), vsock);
+    let late = late_names(has_share, vsock);
     let (append, qemu_args) = (table.string("append"), table.strings("qemu-args"));
     let render = |word| template.render_late(&table, word, &late);
     let append = append.map(render).unwrap_or_default();
     let qemu_args = qemu_args.unwrap_or_default().into_iter().map(render).collect();
     let ends = read_end(&mut table, kernel.as_ref());
     table.finish();
+    if has_share && share.is_none() {
+        return None;
+    }
     let guest = GuestSettings::new(kernel?, ends?);
     Some(GuestSettings {
         memory: memory.unwrap_or(guest.memory),
@@ -201,6 +206,125 @@ fn read_end(table: &mut Table<'_>, kernel: Option<&Kernel>) -> Option<ExpectedEn
             let help = "write ends = \"reset\" or \"shutdown\", or exit-status = N".to_owned();
             table.note("S008", place, "it is not said how the guest ends when all is well", Some(help));
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::{Action, Forward, Suite};
+
+    const ALL: &str = r#"
+[vars]
+dir = "/srv/data"
+[[test]]
+name = "t"
+cases = "toril"
+[test.guest]
+kernel = "builtin:toolkit"
+append = "virtiofs,{{ guest.tag }} cid={{ guest.cid }}"
+qemu-args = ["-D", "{{ dirs.test }}/log"]
+vsock = true
+forward = ["4000:80", "4001:81"]
+consoles = ["report", "log-2"]
+pin = [0, 1]
+realtime = 10
+share = { dir = "{{ vars.dir }}", tag = "data", in-place = true, virtiofsd = "/opt/virtiofsd" }
+[test.companion]
+command = ["ls", "{{ guest.share }}"]
+env = { SOCKET = "{{ guest.vsock }}" }
+ready = "^up"
+when = "after"
+"#;
+
+    fn parse(text: &str) -> Result<Suite, Vec<String>> {
+        let problems =
+            |problems: toril_document::Problems| problems.0.iter().map(ToString::to_string).collect();
+        Suite::parse("s.toml", text, &BTreeMap::new()).map_err(problems)
+    }
+
+    #[test]
+    fn a_guest_with_all_there_is() {
+        let suite = parse(ALL).unwrap();
+        let Action::Guest(guest) = &suite.tests[0].action else { panic!("no guest") };
+        let share = guest.share.as_ref().unwrap();
+        assert_eq!(
+            (share.dir.to_str(), share.tag.as_str(), share.in_place),
+            (Some("/srv/data"), "data", true)
+        );
+        assert_eq!(guest.forward, [Forward { from: 4000, to: 80 }, Forward { from: 4001, to: 81 }]);
+        assert_eq!((guest.consoles.len(), guest.pin.as_slice(), guest.realtime), (2, &[0, 1][..], Some(10)));
+        let companion = suite.tests[0].companion.as_ref().unwrap();
+        assert!(companion.after && companion.ready.is_some());
+    }
+
+    #[test]
+    fn every_mistake_has_its_number() {
+        for (right, wrong, expected) in [
+            (
+                "dir = \"{{ vars.dir }}\"",
+                "dir = \"data\"",
+                "`data` is no absolute path: a shared directory is of the host [S020]",
+            ),
+            (
+                "\"/opt/virtiofsd\"",
+                "\"virtiofsd\"",
+                "`virtiofsd` is no absolute path: the daemon is a file of the host [S020]",
+            ),
+            ("tag = \"data\"", "tag = \"my data\"", "`my data` is no tag"),
+            (
+                "\"4001:81\"",
+                "\"4001\"",
+                "`4001` is no forwarding: write HOST-PORT:GUEST-PORT, such as 4000:80 [S022]",
+            ),
+            ("\"4001:81\"", "\"4000:81\"", "the port 4000 of the host is forwarded twice [S022]"),
+            ("\"report\"", "\"serial\"", "`serial` is a channel that every guest has [S023]"),
+            ("\"report\"", "\"Report\"", "`Report` is no name of a console"),
+            ("\"report\"", "\"log-2\"", "there are two consoles named `log-2` [S023]"),
+            ("pin = [0, 1]", "pin = [-1]", "`pin` must be a list of CPUs of the host, such as [0, 1] [S024]"),
+            ("realtime = 10", "realtime = 100", "[D006]"),
+            ("\"after\"", "\"later\"", "`later` is no time: write before or after"),
+            ("\"^up\"", "\"(\"", "`(` is not a regular expression"),
+            ("{{ guest.tag }}", "{{ guest.tga }}", "unknown variable `guest.tga`"),
+        ] {
+            let problems = parse(&ALL.replacen(right, wrong, 1)).expect_err(wrong);
+            assert_eq!(problems.len(), 1, "{wrong}: {problems:#?}");
+            assert!(problems[0].contains(expected), "{wrong}: {problems:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_named() {
+        let problems = parse(&ALL.replace("vsock = true\n", "")).unwrap_err();
+        let told = |text: &str| problems.iter().filter(|problem| problem.contains(text)).count();
+        assert_eq!(
+            told("ports are forwarded to a vsock, which the guest does not have [S022]"),
+            1,
+            "{problems:#?}"
+        );
+        assert_eq!(told("there is no `guest.cid` here [S001]"), 1, "{problems:#?}");
+        assert_eq!(told("there is no `guest.vsock` here [S001]"), 1, "{problems:#?}");
+        let command = "[[test]]\nname = \"t\"\ncommand = [\"ls\", \"{{ dirs.test }}\"]\n";
+        parse(command).unwrap();
+        let problems = parse(&format!("{command}[test.companion]\ncommand = [\"true\"]\n")).unwrap_err();
+        assert!(problems[0].contains("a companion is of a guest, which the test does not have [S025]"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(start in 0..ALL.len(), length in 0..40_usize, text in "[ -~\\n]{0,30}") {
+            let end = (start + length).min(ALL.len());
+            drop(parse(&format!("{}{text}{}", &ALL[..start], &ALL[end..])));
+        }
+
+        #[test]
+        fn a_forwarding_is_read_back(from in 1..=u16::MAX, to: u32, other in "[ -~]{0,12}") {
+            proptest::prop_assert_eq!(format!("{from}:{to}").parse::<Forward>(), Ok(Forward { from, to }));
+            if let Ok(forward) = other.parse::<Forward>() {
+                proptest::prop_assert!(forward.from > 0);
+            }
         }
     }
 }

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Accelerator, CaseFormat, Pattern};
 
 /// Lines that are a panic, unless the suite says otherwise.
@@ -163,7 +165,7 @@ pub struct Share {
 }
 
 /// A TCP port of the host's 127.0.0.1 that leads to a port of a guest's vsock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
     /// The host's port.
     pub from: u16,

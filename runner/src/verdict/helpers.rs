@@ -85,11 +85,13 @@ pub(super) fn support_lost(evidence: &Evidence<'_>) -> Option<Verdict> {
     };
     let lost = supports.into_iter().find(is_to_blame)?;
     let when = if guest.started { "while the guest ran" } else { "before the guest ran" };
+    // Only others send these.
+    let from_outside = matches!(lost.ending, Some(Ending::Exited(Exit::Signal(1 | 2 | 9 | 15))));
     let how = lost.how();
     let (how, said) =
         how.split_once(": ").map_or((how.as_str(), String::new()), |(how, said)| (how, after_colon(said)));
-    // Only others send these.
-    let from_outside = matches!(lost.ending, Some(Ending::Exited(Exit::Signal(1 | 2 | 9 | 15))));
+    // What it said last has nothing to do with it then.
+    let said = if from_outside { String::new() } else { said };
     let started = matches!(lost.ending, Some(Ending::Exited(_))) && guest.started;
     let outcome = if started && !from_outside { Outcome::Crashed } else { Outcome::Error };
     Some(verdict(outcome, format!("{} {how} {when}{said}", lost.name)))

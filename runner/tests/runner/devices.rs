@@ -246,3 +246,31 @@ fn a_real_time_priority_is_given_or_it_is_said_why_not() {
         "{result:#?}"
     );
 }
+
+#[test]
+fn memory_that_is_not_shared_never_passes() {
+    let Some(mut place) = place_with_data() else { return };
+    place.options.run_as = Some("root".into());
+    // The daemon as a companion, and QEMU's device by hand, so that nobody sees to it that the memory is shared.
+    let rust = Path::new("/usr/libexec/virtiofsd").exists();
+    let data = place.state.path().join("data").display().to_string();
+    let socket = "--socket-path={{ dirs.test }}/fs.sock";
+    let daemon = if rust {
+        format!(
+            "\"/usr/libexec/virtiofsd\", \"--shared-dir\", \"{data}\", \"{socket}\", \"--sandbox\", \"none\""
+        )
+    } else {
+        format!("\"/usr/lib/qemu/virtiofsd\", \"-o\", \"source={data}\", \"{socket}\"")
+    };
+    let keys = format!(
+        "qemu-args = [\"-chardev\", \"socket,id=c,path={{{{ dirs.test }}}}/fs.sock\", \"-device\", \
+         \"vhost-user-fs-device,chardev=c,tag=data\"]\n[test.companion]\ncommand = [{daemon}]\n\
+         ready = \"Waiting for vhost-user socket\""
+    );
+    let suite = guest("fs=data", &keys).replace("20s", "5s");
+    let (summary, _) = place.run(&suite);
+    let result = &summary.results[0];
+    assert!(result.outcome.blames_the_code(), "{result:#?}");
+    println!("{:?}: {}", result.outcome, result.reason);
+    assert_eq!(processes(&place.state.path().display().to_string()), [""; 0]);
+}
