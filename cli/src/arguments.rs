@@ -127,6 +127,9 @@ pub(crate) struct SuiteChoice {
     /// Run only tests whose name contains this.
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Vec<String>,
+    /// Test this commit of the suite's source, whatever the suite says: a branch, a tag, or a commit's name.
+    #[arg(long = "ref", value_name = "REV")]
+    pub(crate) reference: Option<String>,
     #[command(flatten)]
     pub(crate) accelerator: AcceleratorArgument,
 }

@@ -8,6 +8,7 @@ mod diagnostics;
 mod exit;
 mod interrupt;
 mod settings;
+mod source;
 mod view;
 
 use std::io::{self, Write};

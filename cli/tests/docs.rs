@@ -175,7 +175,10 @@ fn the_examples_of_other_files_can_be_read() {
 #[test]
 fn every_problem_number_is_explained() {
     let is_number = |text: &str| {
-        text.len() == 4 && "DRSI".contains(&text[..1]) && text[1..].bytes().all(|byte| byte.is_ascii_digit())
+        text.len() == 4
+            && text.is_ascii()
+            && "DRSI".contains(&text[..1])
+            && text[1..].bytes().all(|byte| byte.is_ascii_digit())
     };
     let mut used = BTreeSet::new();
     for part in ["document", "provisioner", "runner", "inventory", "cli"] {

@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accelerator::Accelerator;
 use crate::case::Case;
+use crate::source::SourceInfo;
 use crate::verdict::Outcome;
 
 /// What happens in a run, in its order. Every view and report is made of these.
@@ -16,6 +17,13 @@ pub enum Event {
         tests: Vec<String>,
         /// The user that they run as.
         run_as: String,
+    },
+    /// The tree that is tested lies there; only where the suite has one.
+    SourceReady {
+        /// What tree it is.
+        source: SourceInfo,
+        /// Where it lies on this machine.
+        directory: String,
     },
     /// It was decided what guests run under; only where there are guests.
     AcceleratorChosen {
@@ -117,6 +125,9 @@ impl Counts {
 pub struct Summary {
     /// What came of each test, in their order.
     pub results: Vec<TestResult>,
+    /// What tree was tested; nothing where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceInfo>,
     /// What guests ran under; nothing where there were none, or could be none.
     pub accelerator: Option<Accelerator>,
     /// Whether there were guests and this machine can run none: the tests that remain do not make up for that.

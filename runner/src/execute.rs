@@ -1,6 +1,6 @@
 use std::cell::Cell as Memory;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::guest::{Cid, GuestPlan, Sandbox, Setting, Tools};
 use crate::observe::{Heard, Transcript};
 use crate::run::Options;
 use crate::run_directory::RunDirectory;
-use crate::shell::by_hand;
+use crate::shell::{by_hand, quoted};
 use crate::suite::{Action, CommandTest, GuestSettings, Late, Test};
 use crate::supervise::{Member, Part, Stream, Supervised, supervise};
 use crate::verdict::{Ending, Evidence, GuestEvidence, HelperEvidence, Outcome, Subject, Verdict, judge};
@@ -25,10 +25,12 @@ const MOST_CIDS: u32 = 20;
 
 /// What every test of a run needs: the user, the run's folder, the user's wish to stop.
 pub(crate) struct Stage<'r> {
-    options: &'r Options,
-    account: Account,
-    directory: RunDirectory,
-    stop: &'r AtomicBool,
+    pub(crate) options: &'r Options,
+    pub(crate) account: Account,
+    pub(crate) directory: RunDirectory,
+    pub(crate) stop: &'r AtomicBool,
+    /// Where the tree is that is tested, if there is one.
+    pub(crate) source: Option<PathBuf>,
     sandbox: Memory<Sandbox>,
     tools: Tools,
 }
@@ -74,7 +76,7 @@ impl<'r> Stage<'r> {
         let account = Account::look_up(&Machine::this(), run_as).map_err(|error| error.to_string())?;
         let directory = RunDirectory::create(&options.state).map_err(|error| error.to_string())?;
         let (sandbox, tools) = (Memory::new(Sandbox::On), Tools::default());
-        Ok(Stage { options, account, directory, stop, sandbox, tools })
+        Ok(Stage { options, account, directory, stop, source: None, sandbox, tools })
     }
 
     /// The user whom tests run as.
@@ -176,14 +178,21 @@ impl<'r> Stage<'r> {
     }
 
     fn plan_command(&self, command: &CommandTest, folder: &Path) -> Plan {
-        let mut late = Late::default();
-        late.set("dirs.test", folder.to_string_lossy());
+        let source = self.source.as_deref();
+        let late = Late::of(folder, source);
         let argv: Vec<String> = command.argv.iter().map(|word| late.render(word)).collect();
         let env = command.env.iter().map(|(name, value)| (name.clone(), late.render(value)));
         let env: Vec<(String, String)> = env.collect();
-        let reproduce = by_hand(&self.account.name, &env, &argv, None);
+        let by_hand = by_hand(&self.account.name, &env, &argv, None);
+        let reproduce = match source {
+            Some(source) => format!("cd {} && {by_hand}", quoted(&source.to_string_lossy())),
+            None => by_hand,
+        };
         let mut spec = self.account.spec(argv, folder);
         spec.env.extend(env);
+        if let Some(source) = source {
+            spec.dir = source.to_string_lossy().into_owned();
+        }
         let subject = Member { part: Part::Subject, spec, files: Vec::new(), waits: Vec::new() };
         Plan {
             members: vec![subject],
@@ -213,6 +222,7 @@ impl<'r> Stage<'r> {
             accelerator: accelerator.ok_or_else(none)?,
             sandbox: self.sandbox.get(),
             folder,
+            source: self.source.as_deref(),
             deadline: test.deadline,
         };
         let plan = GuestPlan::make(setting, guest, test.companion.as_ref())?;

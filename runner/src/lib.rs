@@ -17,6 +17,8 @@ pub mod report;
 mod run;
 mod run_directory;
 mod shell;
+mod source;
+mod step;
 mod suite;
 mod supervise;
 pub mod toolkit;
@@ -27,8 +29,9 @@ pub use case::{Case, CaseFormat, CaseResult, LineFormat};
 pub use event::{Counts, Event, Summary, TestResult};
 pub use isolation::isolate;
 pub use run::{Options, run};
+pub use source::{SourceInfo, Supply};
 pub use suite::{
     AcceleratorChoice, Action, BuiltInSuite, CaseRules, CommandTest, Companion, ExpectedEnd, Forward,
-    GuestSettings, Kernel, Pattern, SMOKE, Share, Suite, Test,
+    GuestSettings, Kernel, Pattern, SMOKE, Share, Source, Suite, Test, check_reference,
 };
 pub use verdict::{Outcome, exit_status};

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::accelerator::{Accelerator, AcceleratorPolicy, Choice, choose, probe_on};
 use crate::event::{Event, Summary, TestResult};
 use crate::execute::Stage;
+use crate::source::Supply;
 use crate::suite::{Action, Suite, Test};
 use crate::verdict::Outcome;
 
@@ -26,8 +27,8 @@ pub struct Options {
     pub input: Option<PathBuf>,
     /// Whether guests wait for a debugger before they run ([`Event::AwaitsDebugger`]).
     pub debugger: bool,
-    /// Where relative paths of the suite start.
-    pub base: PathBuf,
+    /// Where the tree comes from that is tested, if there is one. Relative paths of the suite start in it.
+    pub source: Option<Supply>,
     /// toril's own folder on this machine; the runs' folders are made in it. Others must be able to pass through it.
     pub state: PathBuf,
     /// The QEMU for guests: a path, or a name on the standard search path.
@@ -47,7 +48,7 @@ impl Default for Options {
             live: false,
             input: None,
             debugger: false,
-            base: PathBuf::from("."),
+            source: None,
             state: PathBuf::from("/var/lib/toril"),
             qemu: "qemu-system-x86_64".into(),
             isolate: vec![program.into(), "isolate".into()],
@@ -68,7 +69,19 @@ pub fn run(suite: &Suite, options: &Options, sink: &mut dyn FnMut(Event), stop: 
         tests: tests.iter().map(|test| test.name.clone()).collect(),
         run_as: run_as.to_owned(),
     });
-    let stage = Stage::set_up(options, run_as, stop);
+    let mut source = None;
+    let stage = Stage::set_up(options, run_as, stop).and_then(|mut stage| {
+        if let Some(supply) = &options.source {
+            let mut sink = |event: Event| {
+                if let Event::SourceReady { source: info, .. } = &event {
+                    source = Some(info.clone());
+                }
+                sink(event);
+            };
+            stage.source = Some(stage.lay_out(supply, &mut sink)?);
+        }
+        Ok(stage)
+    });
     let choice = match &stage {
         Ok(stage) if tests.iter().any(|test| is_guest(test)) => {
             let choice = choose(options.accelerator, suite.accelerator, || probe_on(stage));
@@ -78,7 +91,7 @@ pub fn run(suite: &Suite, options: &Options, sink: &mut dyn FnMut(Event), stop: 
         _ => Choice { accelerator: None, reason: String::new() },
     };
     let no_guests = choice.accelerator.is_none() && tests.iter().any(|test| is_guest(test));
-    let mut summary = Summary { accelerator: choice.accelerator, no_guests, ..Summary::default() };
+    let mut summary = Summary { accelerator: choice.accelerator, no_guests, source, ..Summary::default() };
     for test in tests {
         let stage = stage.as_ref().map_err(String::as_str);
         let result = run_test(test, stage, &choice, sink, stop);

@@ -41,6 +41,10 @@ impl RunDirectory {
         make().map_err(|source| RunDirectoryError { path: runs.clone(), source })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Makes a test's private folder, which is removed with its owner.
     pub(crate) fn for_test(&self, account: &Account) -> io::Result<TempDir> {
         let folder = tempfile::Builder::new().prefix("test-").tempdir_in(self.folder.path())?;

@@ -1,6 +1,5 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -8,13 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, setsid};
-use toril_machine::{Facts, Fingerprint, Machine, Probe, STANDARD_PATH};
+use toril_machine::{Facts, Fingerprint, Machine, STANDARD_PATH};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe, Traces};
 use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
+use super::attachments::{Attachments, ReceiveError};
 use super::journal::{BEGINNING, FollowError, follow, prepare};
 use super::run_directory::RunDirectory;
-use super::worker::TEST_USER;
 use super::{Entry, Order, Report, Request, RunEvent};
 
 /// Why the front of the agent ended before its client said so.
@@ -77,6 +76,17 @@ struct Client {
     gone: Arc<AtomicBool>,
 }
 
+impl Client {
+    /// The next piece of what comes with an order.
+    fn piece(&self) -> Result<Vec<u8>, FrontError> {
+        match self.requests.recv() {
+            Ok(Ok(Some(Incoming::Blob(piece)))) => Ok(piece),
+            Ok(Err(error)) => Err(error.into()),
+            _ => Err(io::Error::other("what comes with the order did not arrive whole").into()),
+        }
+    }
+}
+
 /// Does what a request says, up to its last report.
 fn serve(
     request: Request,
@@ -129,9 +139,17 @@ fn serve(
             }
             Err(reason) => refused(reason),
         },
-        Request::Start { token, order, kernel } => {
-            let kernel = kernel.map(|size| receive_kernel(size, client)).transpose()?;
-            match begun(&token, &order, kernel.as_deref()) {
+        Request::Start { token, order, attachments } => {
+            let run = RunDirectory::of_token(&token);
+            let received = run
+                .map_err(ReceiveError::Spoilt)
+                .and_then(|run| Attachments::receive(&run, &attachments, || client.piece()));
+            let begun = match received {
+                Err(ReceiveError::Lost(error)) => return Err(error),
+                Err(ReceiveError::Spoilt(error)) => Err(error),
+                Ok(attachments) => begun(&token, &order, attachments),
+            };
+            match begun {
                 Ok(run) => followed(&run, 0, client, writer)?,
                 Err(error) => refused(cannot_begin(&error)),
             }
@@ -184,21 +202,9 @@ fn plan(bundle: &Bundle, host: &HostInfo, audit: Option<Depth>) -> Result<(Plan,
     Ok((plan, findings.unwrap_or_default()))
 }
 
-fn receive_kernel(size: u64, client: &Client) -> Result<Vec<u8>, FrontError> {
-    let mut kernel = Vec::new();
-    while (kernel.len() as u64) < size {
-        match client.requests.recv() {
-            Ok(Ok(Some(Incoming::Blob(piece)))) => kernel.extend_from_slice(&piece),
-            Ok(Err(error)) => return Err(error.into()),
-            _ => return Err(io::Error::other("the kernel did not arrive whole").into()),
-        }
-    }
-    Ok(kernel)
-}
-
 /// The run that this token stands for. Where another front was asked the same before, it is the run that that one has
 /// begun; where that one died before it came to it, it is begun here.
-fn begun(token: &str, order: &Order, kernel: Option<&[u8]>) -> io::Result<RunDirectory> {
+fn begun(token: &str, order: &Order, attachments: Attachments) -> io::Result<RunDirectory> {
     let until = Instant::now() + 2 * BEGINNING;
     loop {
         let run = RunDirectory::of_token(token)?;
@@ -212,7 +218,7 @@ fn begun(token: &str, order: &Order, kernel: Option<&[u8]>) -> io::Result<RunDir
             return Ok(run);
         }
         if let Some(beginning) = beginning {
-            begin(&run, &beginning, order, kernel)?;
+            begin(&run, &beginning, order, attachments)?;
             return Ok(run);
         }
         if Instant::now() > until {
@@ -224,20 +230,9 @@ fn begun(token: &str, order: &Order, kernel: Option<&[u8]>) -> io::Result<RunDir
     }
 }
 
-fn begin(run: &RunDirectory, beginning: &File, order: &Order, kernel: Option<&[u8]>) -> io::Result<()> {
+fn begin(run: &RunDirectory, beginning: &File, order: &Order, attachments: Attachments) -> io::Result<()> {
     let write = || {
-        if let Some(kernel) = kernel {
-            fs::write(run.kernel(), kernel)?;
-            // For the test user, who boots it, and for nobody else.
-            let mode = match Machine::this().group(TEST_USER) {
-                Probe::Known(group) => {
-                    chown(run.kernel(), Some(0), Some(group.gid))?;
-                    0o640
-                }
-                Probe::Absent | Probe::Unreadable(_) => 0o600,
-            };
-            fs::set_permissions(run.kernel(), fs::Permissions::from_mode(mode))?;
-        }
+        attachments.hand_over(run)?;
         fs::write(run.order(), serde_json::to_vec(order).map_err(io::Error::other)?)?;
         prepare(run)?;
         start(run, beginning)

@@ -1,6 +1,7 @@
 //! What runs on the host: the front, which talks to the client, and the worker, which does what takes long and
 //! outlives the connection.
 
+mod attachments;
 mod front;
 mod journal;
 mod protocol;
@@ -8,5 +9,7 @@ mod run_directory;
 mod worker;
 
 pub(crate) use front::front;
-pub(crate) use protocol::{Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent};
-pub(crate) use worker::{KernelTest, TestJob, Tests, worker};
+pub(crate) use protocol::{
+    Attached, Attachment, Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent,
+};
+pub(crate) use worker::{KernelTest, SourceOrder, TestJob, Tests, worker};

@@ -26,15 +26,36 @@ pub(crate) enum Request {
     Traces,
     /// What it lacks of a recipe and, where that is asked too, what is wrong with it beyond. Reads only, needs no lock.
     Plan { bundle: Bundle, host: HostInfo, audit: Option<Depth> },
-    /// Begin a run and follow it. Where `kernel` is set, blobs of so many bytes follow. The token (16 hexadecimal digits)
-    /// is the client's name for the run: a second request with the same one follows the run that the first has begun.
-    Start { token: String, order: Order, kernel: Option<u64> },
+    /// Begin a run and follow it. Blobs with the bytes of the attachments follow, in their order. The token (16 hexadecimal
+    /// digits) is the client's name for the run: a second request with the same one follows the run that the first has
+    /// begun.
+    Start { token: String, order: Order, attachments: Vec<Attachment> },
     /// Follow a run that was begun earlier (the newest, if none is named), from this entry on.
     Attach { run: Option<String>, from: u64 },
     /// Which boot of the machine this is.
     Boot,
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.
     Stop { run: String },
+}
+
+/// A file that comes with an order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Attachment {
+    pub(crate) what: Attached,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// In hexadecimal.
+    pub(crate) sha256: String,
+}
+
+/// What an attachment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Attached {
+    /// The kernel that is to be booted.
+    Kernel,
+    /// The tree that is to be tested, as an archive.
+    Source,
 }
 
 /// A run: jobs to be done one after the other while nobody else may change or measure the host.

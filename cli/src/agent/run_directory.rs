@@ -56,7 +56,10 @@ impl RunDirectory {
         let found = match name {
             // The name comes from outside: it counts only if it is one of those that are there.
             Some(name) => names.into_iter().find(|other| other == name),
-            None => names.into_iter().next_back(),
+            // One that was not begun, because its client was lost while it sent what belongs to it, is no run.
+            None => {
+                names.into_iter().rev().find(|name| Path::new(JOURNALS).join(name).join("journal").exists())
+            }
         };
         Ok(found.map(|name| RunDirectory { path: Path::new(JOURNALS).join(name) }))
     }
@@ -90,6 +93,11 @@ impl RunDirectory {
     /// command that does the same by hand names it.
     pub(crate) fn kernel(&self) -> PathBuf {
         Path::new(KERNELS).join(format!("run-{}.elf", self.name()))
+    }
+
+    /// The tree that came with the order, as an archive, until it is unpacked.
+    pub(crate) fn source(&self) -> PathBuf {
+        self.path.join("source.tar.gz")
     }
 
     pub(crate) fn stderr(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use toril_machine::{Fingerprint, HostLock, LockError, LockHolder, Machine, RECIPE};
 use toril_provisioner::{Bundle, HostInfo, LAST_RUN};
-use toril_runner::{AcceleratorPolicy, ExpectedEnd, GuestSettings, Kernel, Suite};
+use toril_runner::{AcceleratorPolicy, ExpectedEnd, GuestSettings, Kernel, SourceInfo, Suite, Supply};
 
 use super::front::read_recipe;
 use super::journal::JournalWriter;
@@ -35,6 +35,17 @@ pub(crate) struct TestJob {
     pub(crate) filter: Vec<String>,
     /// Whether the guests' output is wanted as it comes.
     pub(crate) live: bool,
+    /// Where the tree comes from that is tested, if there is one.
+    pub(crate) source: Option<SourceOrder>,
+}
+
+/// Where a tree comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum SourceOrder {
+    /// It came with the order.
+    Sent(SourceInfo),
+    /// The host fetches it.
+    Fetch { url: String, reference: String },
 }
 
 /// What the tests are.
@@ -119,6 +130,8 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
         }
     };
     let deadline = ended.reboot.as_ref().map(|reboot| reboot.deadline);
+    // Where the tests were not come to, nobody has unpacked it.
+    let _ = fs::remove_file(run.source());
     worker.write(RunEvent::Ended { ended });
     if let Some(deadline) = deadline {
         worker.hold_until_down(deadline);
@@ -219,7 +232,10 @@ impl Worker {
             accelerator: job.policy,
             filter: job.filter.clone(),
             live: job.live,
-            base: run.path().to_owned(),
+            source: job.source.clone().map(|source| match source {
+                SourceOrder::Sent(info) => Supply::Archive { file: run.source(), info },
+                SourceOrder::Fetch { url, reference } => Supply::Fetch { url, reference },
+            }),
             ..toril_runner::Options::default()
         };
         let mut sink = |event| self.write(RunEvent::Test { event });

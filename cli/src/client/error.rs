@@ -35,6 +35,12 @@ pub(crate) enum ClientError {
     /// The user has left while the host was rebooting.
     #[error("interrupted while the host was rebooting: what was to come after that was not begun")]
     LeftInReboot { host: String },
+    /// A file that belongs to the order could not be read any more.
+    #[error("cannot send what belongs to the run: {0}")]
+    Parcel(std::io::Error),
+    /// The user did not want it any more, before anything was begun.
+    #[error("interrupted before all that belongs to the run was sent")]
+    Interrupted,
     /// An attempt to connect failed, and nobody tried again.
     #[error("there is no connection to the host")]
     NotConnected,
@@ -93,7 +99,7 @@ impl ClientError {
                 Some("once the host is back, the same command goes on from where it is".into())
             }
             // The agent's own words say it.
-            ClientError::Refused(_) => None,
+            ClientError::Refused(_) | ClientError::Parcel(_) | ClientError::Interrupted => None,
         }
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, Parcels};
 use crate::agent::{Ended, Order, Report, Request, RunEvent};
 use crate::interrupt::Interrupts;
 
@@ -11,16 +11,19 @@ use crate::interrupt::Interrupts;
 const RECONNECT: Duration = Duration::from_secs(30);
 
 /// What is told to who follows a run.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and most are the large one")]
 pub(crate) enum Told {
     /// Something happened in the run.
     Run(RunEvent),
     /// The connection was lost, and is being made again; why.
     Lost(String),
+    /// Files are being sent: how many bytes of how many.
+    Sending { sent: u64, size: u64 },
 }
 
 /// What makes the agent send a run's entries, on the first connection and on every later one.
-enum Opening<'k> {
-    Start { token: String, order: Order, kernel: Option<&'k [u8]> },
+enum Opening<'p> {
+    Start { token: String, order: Order, parcels: Parcels<'p> },
     Attach { run: Option<String>, from: u64 },
 }
 
@@ -30,11 +33,11 @@ impl Client {
     pub(crate) async fn run(
         &mut self,
         order: Order,
-        kernel: Option<&[u8]>,
+        parcels: Parcels<'_>,
         interrupts: &Interrupts,
         tell: &mut dyn FnMut(Told),
     ) -> Result<Ended, ClientError> {
-        self.follow(Opening::Start { token: token(), order, kernel }, interrupts, tell).await
+        self.follow(Opening::Start { token: token(), order, parcels }, interrupts, tell).await
     }
 
     /// Follows a run that was begun earlier; the newest where none is named.
@@ -53,8 +56,10 @@ impl Client {
         interrupts: &Interrupts,
         tell: &mut dyn FnMut(Told),
     ) -> Result<Ended, ClientError> {
-        let run = match self.open(&opening).await {
-            Err(lost) if lost.is_loss() => self.open_again(&opening, &lost, RECONNECT, tell).await?,
+        let run = match self.open(&opening, interrupts, tell).await {
+            Err(lost) if lost.is_loss() => {
+                self.open_again(&opening, &lost, RECONNECT, interrupts, tell).await?
+            }
             other => other?,
         };
         let mut seen = 0;
@@ -90,7 +95,7 @@ impl Client {
                         return Ok(rebooting);
                     }
                     let opening = Opening::Attach { run: Some(run.clone()), from: seen };
-                    self.open_again(&opening, &lost, patience, tell).await?;
+                    self.open_again(&opening, &lost, patience, interrupts, tell).await?;
                     if stopping {
                         // The first may have been lost with the connection.
                         self.stop(&run).await;
@@ -107,15 +112,18 @@ impl Client {
     }
 
     /// Begins to follow a run, and returns its name.
-    async fn open(&mut self, opening: &Opening<'_>) -> Result<String, ClientError> {
+    async fn open(
+        &mut self,
+        opening: &Opening<'_>,
+        interrupts: &Interrupts,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<String, ClientError> {
         match opening {
-            Opening::Start { token, order, kernel } => {
+            Opening::Start { token, order, parcels } => {
                 let (token, order) = (token.clone(), order.clone());
-                let size = kernel.map(|bytes| bytes.len() as u64);
-                self.send(&Request::Start { token, order, kernel: size }).await?;
-                if let Some(bytes) = kernel {
-                    self.send_blob(bytes).await?;
-                }
+                let attachments = parcels.announced();
+                self.send(&Request::Start { token, order, attachments }).await?;
+                self.send_parcels(*parcels, interrupts, tell).await?;
             }
             Opening::Attach { run, from } => {
                 self.send(&Request::Attach { run: run.clone(), from: *from }).await?;
@@ -133,6 +141,7 @@ impl Client {
         opening: &Opening<'_>,
         lost: &ClientError,
         patience: Duration,
+        interrupts: &Interrupts,
         tell: &mut dyn FnMut(Told),
     ) -> Result<String, ClientError> {
         let until = Instant::now() + patience;
@@ -141,12 +150,14 @@ impl Client {
         let options = self.way.options.clone();
         while Instant::now() < until {
             let opened = match self.connect_again(&options).await {
-                Ok(()) => self.open(opening).await,
+                Ok(()) => self.open(opening, interrupts, tell).await,
                 Err(error) => Err(error),
             };
             match opened {
                 Ok(run) => return Ok(run),
-                Err(error @ (ClientError::Refused(_) | ClientError::Unexpected)) => return Err(error),
+                Err(
+                    error @ (ClientError::Refused(_) | ClientError::Unexpected | ClientError::Interrupted),
+                ) => return Err(error),
                 Err(error) => last = super::chain(&error),
             }
             sleep(Duration::from_secs(1)).await;

@@ -3,8 +3,10 @@
 mod error;
 mod follow;
 mod host;
+mod parcels;
 mod reboot;
 
 pub(crate) use error::{ClientError, Trouble, chain};
 pub(crate) use follow::Told;
 pub(crate) use host::{Client, Way};
+pub(crate) use parcels::Parcels;

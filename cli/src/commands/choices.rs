@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toril_inventory::{Inventory, Target};
 use toril_provisioner::{Bundle, HostInfo, Recipe, RecipeFile};
-use toril_runner::{Accelerator, AcceleratorChoice, Action, BuiltInSuite, Suite};
+use toril_runner::{Accelerator, AcceleratorChoice, Action, BuiltInSuite, Source, Suite};
 
 use super::UsageError;
 use crate::arguments::{
@@ -26,6 +26,8 @@ pub(super) struct ChosenSuite {
     pub(super) vars: BTreeMap<String, String>,
     /// Whether it has guests of which it does not say itself that they are emulated.
     pub(super) needs_kvm: bool,
+    /// What tree it tests, and the directory that the repository is looked for from.
+    pub(super) source: Option<(Source, PathBuf)>,
 }
 
 /// Chooses by the command line, and by the settings where it says nothing.
@@ -68,8 +70,11 @@ impl Chooser {
         }
         let has_guests = suite.tests.iter().any(|test| matches!(test.action, Action::Guest(_)));
         let needs_kvm = has_guests && suite.accelerator != AcceleratorChoice::Only(Accelerator::Tcg);
+        let directory = suite_directory(&origin);
+        let source = source_of(suite.source, arguments.reference.as_deref(), &document)?;
+        let source = source.map(|source| (source, directory));
         let choice = Choice { name, origin, chosen: chosen.to_string(), description: suite.description };
-        Ok(ChosenSuite { choice, document, text, vars, needs_kvm })
+        Ok(ChosenSuite { choice, document, text, vars, needs_kvm, source })
     }
 
     /// The hosts that were named, each once.
@@ -120,6 +125,30 @@ impl Chooser {
             Accel::Kvm => Accelerator::Kvm,
             Accel::Tcg => Accelerator::Tcg,
         })
+    }
+}
+
+/// Where the repository of a suite is looked for: beside its file, or here if it is built in.
+fn suite_directory(origin: &str) -> PathBuf {
+    let directory =
+        Path::new(origin).parent().filter(|parent| origin != "built-in" && !parent.as_os_str().is_empty());
+    directory.unwrap_or(Path::new(".")).to_owned()
+}
+
+/// The suite's source, of the commit that the command line names if it names one.
+fn source_of(
+    source: Option<Source>,
+    reference: Option<&str>,
+    document: &str,
+) -> Result<Option<Source>, UsageError> {
+    let Some(reference) = reference else { return Ok(source) };
+    toril_runner::check_reference(reference).map_err(|why| UsageError::Other(format!("--ref: {why}")))?;
+    match source {
+        Some(Source::Fetch { url, .. }) => Ok(Some(Source::Fetch { url, reference: reference.to_owned() })),
+        Some(Source::Tree { .. } | Source::Ref(_)) => Ok(Some(Source::Ref(reference.to_owned()))),
+        None => Err(UsageError::Other(format!(
+            "--ref {reference}: {document} tests no tree: say with [source] where it comes from, such as tree = \".\""
+        ))),
     }
 }
 

@@ -1,25 +1,31 @@
 //! `run`: one kernel as a guest, its output as it comes, and how it ended.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::time::Instant;
+
+use toril_archive::Parcel;
 
 use super::choices::Chooser;
 use super::hosts::block_on;
 use super::{UsageError, finish, problem, reach, work};
 use crate::agent::{Job, KernelTest, Order, TestJob, Tests};
 use crate::arguments::Run;
-use crate::client::Trouble;
+use crate::client::{Parcels, Trouble};
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::HostOutcome;
 
 pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
     let path = arguments.kernel.to_string_lossy().into_owned();
-    let kernel = fs::read(&arguments.kernel)
-        .map_err(|error| UsageError::Other(format!("cannot read the kernel {path}: {error}")))?;
-    if !kernel.starts_with(b"\x7fELF") {
+    let unreadable = |error| UsageError::Other(format!("cannot read the kernel {path}: {error}"));
+    let mut file = File::open(&arguments.kernel).map_err(unreadable)?;
+    let mut magic = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut magic).map_err(unreadable)?;
+    if magic != b"\x7fELF" {
         return Err(UsageError::Other(format!("{path} is no ELF file, so QEMU cannot boot it by PVH")));
     }
+    let kernel = Parcel::of(file).map_err(unreadable)?;
     let chooser = Chooser::here()?;
     let mut targets = chooser.targets(std::slice::from_ref(&arguments.on), &arguments.way)?;
     let Some((name, target)) = targets.pop() else { return Ok(Status::Usage) };
@@ -46,10 +52,12 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
             policy: work::policy(chooser.accelerator(arguments.accelerator), &host),
             filter: Vec::new(),
             live: true,
+            source: None,
         });
         let order = Order { who: reach::who(), wait: chooser.wait(&arguments.running), jobs: vec![job] };
+        let parcels = Parcels { kernel: Some(&kernel), ..Parcels::default() };
         let mut tell = |told| reach::show(&view, &name, &told);
-        let ended = client.run(order, Some(&kernel), &interrupts, &mut tell).await?;
+        let ended = client.run(order, parcels, &interrupts, &mut tell).await?;
         client.close().await?;
         Ok::<_, Trouble>(ended)
     })?;

@@ -71,6 +71,10 @@ pub(super) fn show(view: &View, host: &str, told: &Told) {
     let shown = match told {
         Told::Run(run) => Shown::Run { run },
         Told::Lost(reason) => Shown::Lost { reason },
+        Told::Sending { sent, size } => {
+            let text = format!("sending {} of {} MiB", sent >> 20, size.div_ceil(1 << 20));
+            return view.show(Some(host), &Shown::Step { text: &text });
+        }
     };
     view.show(Some(host), &shown);
 }

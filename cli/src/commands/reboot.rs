@@ -5,7 +5,7 @@ use toril_provisioner::Counts;
 
 use super::reach;
 use crate::agent::{Ended, Job, Order};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Parcels};
 use crate::interrupt::Interrupts;
 use crate::view::{Shown, View};
 
@@ -15,11 +15,12 @@ pub(super) async fn run(
     client: &mut Client,
     host: &Host,
     order: Order,
+    parcels: Parcels<'_>,
     view: &View,
     interrupts: &Interrupts,
 ) -> Result<Ended, ClientError> {
     let mut tell = |told| reach::show(view, &host.name, &told);
-    let first = client.run(order.clone(), None, interrupts, &mut tell).await?;
+    let first = client.run(order.clone(), parcels, interrupts, &mut tell).await?;
     let Some(reboot) = &first.reboot else { return Ok(first) };
     view.show(Some(&host.name), &Shown::Step { text: "waiting for the host to come back" });
     let time = client.come_back(reboot, interrupts).await?;
@@ -27,7 +28,7 @@ pub(super) async fn run(
     view.show(Some(&host.name), &Shown::Rebooted { milliseconds });
     // Once is enough: a host that still wants one after it would want one for ever.
     let jobs = order.jobs.into_iter().filter(|job| !matches!(job, Job::Reboot { .. })).collect();
-    let mut last = client.run(Order { jobs, ..order }, None, interrupts, &mut tell).await?;
+    let mut last = client.run(Order { jobs, ..order }, parcels, interrupts, &mut tell).await?;
     last.applied = last.applied.map(|counts| both(first.applied, counts));
     Ok(last)
 }

@@ -14,9 +14,10 @@ use super::hosts::{all, block_on};
 use super::{UsageError, doctor, finish, problem, reach, reboot};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
 use crate::arguments::{self, Reporting, Running};
-use crate::client::{Client, ClientError, Trouble, Way};
+use crate::client::{Client, ClientError, Parcels, Trouble, Way};
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
+use crate::source::Supply;
 use crate::view::{Choice, HostOutcome, Shown, View};
 
 /// What is to be done on every host.
@@ -38,6 +39,8 @@ struct Task {
     /// Whether hosts are rebooted where that is due, and how long they may take to come back.
     reboot: Option<Duration>,
     suite: Option<ChosenSuite>,
+    /// The tree that is tested, if there is one.
+    source: Option<Supply>,
     filter: Vec<String>,
     accelerator: Option<Accelerator>,
     /// How long to wait for another run to end.
@@ -173,10 +176,32 @@ fn work(
     let recipe = task.recipe.as_ref().map(|(choice, _)| choice);
     let suite = task.suite.as_ref().map(|suite| &suite.choice);
     view.show(None, &Shown::Choices { recipe, suite, hosts: &names });
+    let task = with_source(task, &view)?;
     let outcomes = block_on(&view, async |interrupts: Interrupts| {
         visit_all(targets, task, way, view.clone(), interrupts).await
     })?;
     Ok(finish(&view, &outcomes))
+}
+
+/// Makes the tree ready that is tested, once for all hosts.
+fn with_source(mut task: Task, view: &View) -> Result<Task, UsageError> {
+    if let Some((source, directory)) = task.suite.as_ref().and_then(|suite| suite.source.as_ref()) {
+        let mut told = 0;
+        let mut progress = |read: u64| {
+            // Small trees are packed before anybody has read that they are.
+            if read >= told + (16 << 20) {
+                told = read;
+                view.show(None, &Shown::Step { text: &format!("packing the source, {} MiB", read >> 20) });
+            }
+        };
+        let supply = Supply::make(source, directory, &mut progress)
+            .map_err(|error| UsageError::Other(format!("cannot make the suite's source ready: {error}")))?;
+        for note in &supply.notes {
+            view.show(None, &Shown::Note { text: note });
+        }
+        task.source = Some(supply);
+    }
+    Ok(task)
 }
 
 async fn visit_all(
@@ -198,8 +223,7 @@ async fn visit_all(
             visit.fail(&view, "apply", &trouble, Status::Operation);
         }
     }
-    let wait = task.wait;
-    let acts = visits.into_iter().map(|visit| act(visit, wait, view.clone(), interrupts.clone()));
+    let acts = visits.into_iter().map(|visit| act(visit, Rc::clone(&task), view.clone(), interrupts.clone()));
     all(acts.collect::<Vec<_>>()).await
 }
 
@@ -324,6 +348,7 @@ async fn inspect(
             policy: policy(task.accelerator, host),
             filter: task.filter.clone(),
             live: false,
+            source: task.source.as_ref().map(|supply| supply.order.clone()),
         }));
     }
     Ok(())
@@ -362,13 +387,15 @@ pub(super) fn confirmed(host: &str, reboots: bool, view: &View, interrupts: &Int
 }
 
 /// Everything that changes or measures.
-async fn act(mut visit: Visit, wait: Duration, view: View, interrupts: Interrupts) -> HostOutcome {
+async fn act(mut visit: Visit, task: Rc<Task>, view: View, interrupts: Interrupts) -> HostOutcome {
     let jobs = std::mem::take(&mut visit.jobs);
     if let Some((host, mut client)) = visit.client.take() {
         let mut lost = false;
         if !jobs.is_empty() {
-            let order = Order { who: reach::who(), wait, jobs };
-            match reboot::run(&mut client, &host, order, &view, &interrupts).await {
+            let order = Order { who: reach::who(), wait: task.wait, jobs };
+            let source = task.source.as_ref().and_then(|supply| supply.parcel.as_ref());
+            let parcels = Parcels { source, ..Parcels::default() };
+            match reboot::run(&mut client, &host, order, parcels, &view, &interrupts).await {
                 Ok(ended) => {
                     if let Some(reason) = &ended.reboot_due {
                         reboot::tell_due(&view, &host, reason);

@@ -247,6 +247,9 @@ impl Human {
                 let plural = if tests.len() == 1 { "" } else { "s" };
                 self.line(host, &format!("suite {suite}: {} test{plural} as user {run_as}", tests.len()));
             }
+            TestEvent::SourceReady { source, .. } => {
+                self.line(host, &format!("source  {source}"));
+            }
             TestEvent::AcceleratorChosen { accelerator: _, reason } => self.line(host, reason),
             TestEvent::TestStarted { test } => self.step(host, test),
             TestEvent::AwaitsDebugger { test, port } => self.line(

@@ -19,5 +19,6 @@ mod read_only;
 mod releases;
 mod reports;
 mod runs;
+mod sources;
 mod static_binary;
 mod vm;

@@ -34,11 +34,10 @@ pub(crate) struct Helper {
 
 impl ByHand {
     /// For a guest that runs as `user`; `folder` is the test's own, which is gone by then.
-    pub(crate) fn new(user: &str, folder: &Path, limit: Duration) -> ByHand {
+    pub(crate) fn new(user: &str, folder: &Path, source: Option<&Path>, limit: Duration) -> ByHand {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let folder = Path::new("/tmp").join(format!("toril-{name}"));
-        let mut late = Late::default();
-        late.set("dirs.test", folder.to_string_lossy());
+        let late = Late::of(&folder, source);
         ByHand {
             user: user.to_owned(),
             folder,

@@ -22,9 +22,10 @@ pub(crate) struct KernelFile {
 }
 
 impl KernelFile {
-    /// Puts a kernel where the user can open it. An error is why it cannot be booted.
+    /// Puts a kernel (a relative path starts at `base`) where the user can open it. An error is why it cannot be booted.
     pub(crate) fn prepare(
         kernel: &Kernel,
+        base: &Path,
         options: &Options,
         account: &Account,
         folder: &Path,
@@ -37,7 +38,7 @@ impl KernelFile {
                 Ok(KernelFile { used: path.clone(), original: path })
             }
             Kernel::File(path) => {
-                let original = options.base.join(path);
+                let original = base.join(path);
                 let used = folder.join("kernel");
                 // The user's way to it may be closed, though the file itself is for it.
                 copy_kernel(&original, &used, account)

@@ -36,7 +36,16 @@ pub(crate) struct Setting<'s> {
     pub sandbox: Sandbox,
     /// The test's own.
     pub folder: &'s Path,
+    /// The tree that is tested, if there is one.
+    pub source: Option<&'s Path>,
     pub deadline: Duration,
+}
+
+impl Setting<'_> {
+    /// Where relative paths start; without a tree there are none.
+    fn base(&self) -> &Path {
+        self.source.unwrap_or(Path::new("/"))
+    }
 }
 
 /// What is to be started for a guest, and what is heard of it.
@@ -64,7 +73,8 @@ impl GuestPlan {
         companion: Option<&Companion>,
     ) -> Result<GuestPlan, Verdict> {
         let Setting { options, account, folder, .. } = setting;
-        let kernel = KernelFile::prepare(&guest.kernel, options, account, folder).map_err(error)?;
+        let kernel =
+            KernelFile::prepare(&guest.kernel, setting.base(), options, account, folder).map_err(error)?;
         let mut draft = Draft::new(setting);
         if let Some(share) = &guest.share {
             draft.add_share(share)?;
@@ -101,13 +111,11 @@ struct Draft<'s> {
 
 impl<'s> Draft<'s> {
     fn new(setting: Setting<'s>) -> Draft<'s> {
-        let mut late = Late::default();
-        late.set("dirs.test", setting.folder.to_string_lossy());
         Draft {
             setting,
             devices: Devices::default(),
-            late,
-            by_hand: ByHand::new(&setting.account.name, setting.folder, setting.deadline),
+            late: Late::of(setting.folder, setting.source),
+            by_hand: ByHand::new(&setting.account.name, setting.folder, setting.source, setting.deadline),
             helpers: Vec::new(),
             names: Vec::new(),
             heard: Heard::default(),
@@ -133,9 +141,10 @@ impl<'s> Draft<'s> {
     }
 
     fn add_share(&mut self, share: &Share) -> Result<(), Verdict> {
-        let Setting { options, account, tools, folder, .. } = self.setting;
+        let Setting { account, tools, folder, .. } = self.setting;
         let daemon = tools.virtiofsd(share.virtiofsd.as_deref(), account).map_err(error)?;
-        let prepared = PreparedShare::prepare(share, daemon, options, account, folder).map_err(error)?;
+        let prepared =
+            PreparedShare::prepare(share, daemon, self.setting.base(), account, folder).map_err(error)?;
         self.late.set("guest.tag", &share.tag);
         self.late.set("guest.share", prepared.dir.to_string_lossy());
         self.devices.share = Some(ShareDevice { socket: prepared.socket.clone(), tag: share.tag.clone() });

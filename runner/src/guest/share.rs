@@ -9,7 +9,6 @@ use super::tree::{BOUNDS, copy_tree};
 use super::virtiofsd::{Channel, Kind, Virtiofsd};
 use crate::account::Account;
 use crate::isolation::{Spec, file_placeholder};
-use crate::run::Options;
 use crate::suite::Share;
 use crate::supervise::{Member, Part};
 
@@ -27,15 +26,15 @@ pub(crate) struct PreparedShare {
 }
 
 impl PreparedShare {
-    /// Makes the copy of the directory and the socket. An error is why the guest cannot have it.
+    /// Makes the copy of the directory (a relative path starts at `base`) and the socket. An error is why the guest cannot have it.
     pub(crate) fn prepare(
         share: &Share,
         daemon: Virtiofsd,
-        options: &Options,
+        base: &Path,
         account: &Account,
         folder: &Path,
     ) -> Result<PreparedShare, String> {
-        let original = options.base.join(&share.dir);
+        let original = base.join(&share.dir);
         if daemon.kind == Kind::C {
             daemon.is_roots()?;
             if share.in_place && account.uid != 0 {

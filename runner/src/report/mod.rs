@@ -123,6 +123,7 @@ impl HostRun {
                 let more: Vec<String> = tests.iter().filter(|test| !known.contains(test)).cloned().collect();
                 self.planned.extend(more);
             }
+            Event::SourceReady { source, .. } => self.know("source", &source.to_string()),
             Event::AcceleratorChosen { accelerator, reason } => {
                 self.accelerator = *accelerator;
                 self.no_guests = accelerator.is_none().then(|| reason.clone());

@@ -65,10 +65,11 @@ fn read_kernel(table: &mut Table<'_>, template: &Template) -> Option<Kernel> {
     let span = text.span.clone();
     let name = template.render(table, text);
     match name.strip_prefix("builtin:") {
-        None if name.starts_with('/') => Some(Kernel::File(PathBuf::from(name))),
+        None if name.starts_with('/') || template.has_source => Some(Kernel::File(PathBuf::from(name))),
         None => {
             let message = format!("`{name}` is no absolute path: kernels are files of the host");
-            table.note("S009", span, message, None);
+            let help = "or say with [source] where the tree comes from that it starts at".to_owned();
+            table.note("S009", span, message, Some(help));
             None
         }
         Some("toolkit") => Some(Kernel::Toolkit),
@@ -112,7 +113,7 @@ fn read_path(
     let text = text.clone()?;
     let span = text.span.clone();
     let name = template.render(table, text);
-    if !name.starts_with('/') {
+    if !name.starts_with('/') && !template.has_source {
         table.note("S020", span, format!("`{name}` is no absolute path: {what}"), None);
         return None;
     }

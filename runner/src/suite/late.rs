@@ -1,13 +1,27 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What strings of a suite may name that is known only when a test is started.
 pub(super) const ALWAYS: [&str; 1] = ["dirs.test"];
+
+/// What they may name besides in a suite with a source.
+pub(super) const SOURCE: &str = "dirs.source";
 
 /// Values for the placeholders that the templates of a suite have left in its strings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Late(BTreeMap<&'static str, String>);
 
 impl Late {
+    /// The directories of a test: its own folder, and the source's where there is one.
+    pub(crate) fn of(folder: &Path, source: Option<&Path>) -> Late {
+        let mut late = Late::default();
+        late.set("dirs.test", folder.to_string_lossy());
+        if let Some(source) = source {
+            late.set(SOURCE, source.to_string_lossy());
+        }
+        late
+    }
+
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.0.insert(name, value.into());
     }

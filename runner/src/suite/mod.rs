@@ -8,12 +8,14 @@ mod late;
 mod model;
 mod pattern;
 mod read;
+mod source;
 mod template;
 
 pub use built_in::{BuiltInSuite, SMOKE};
 pub(crate) use late::Late;
 pub use model::{
     AcceleratorChoice, Action, CaseRules, CommandTest, Companion, ExpectedEnd, Forward, GuestSettings,
-    Kernel, Share, Suite, Test,
+    Kernel, Share, Source, Suite, Test,
 };
 pub use pattern::Pattern;
+pub use source::reference as check_reference;

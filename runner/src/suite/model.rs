@@ -31,8 +31,31 @@ pub struct Suite {
     pub run_as: String,
     /// The variables with the values they had.
     pub vars: BTreeMap<String, String>,
+    /// Where the tree comes from that is tested; nothing where only the host is.
+    pub source: Option<Source>,
     /// The tests, in their order; names are unique.
     pub tests: Vec<Test>,
+}
+
+/// Where the tree comes from that is tested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The working tree of the repository that the suite is in, as it is.
+    Tree {
+        /// A directory below the repository's root; empty for all of it.
+        directory: String,
+        /// Paths or patterns, relative to that directory, of files that are sent though git does not know them.
+        extras: Vec<String>,
+    },
+    /// A commit of that repository.
+    Ref(String),
+    /// A commit of another one, which the host fetches.
+    Fetch {
+        /// Its URL.
+        url: String,
+        /// A branch, a tag or a commit's whole name.
+        reference: String,
+    },
 }
 
 /// What a suite says of the accelerator.
@@ -204,7 +227,7 @@ pub struct Companion {
 pub enum Kernel {
     /// The guest built into this program.
     Toolkit,
-    /// A file of the host; a relative path starts at [`crate::Options::base`].
+    /// A file of the host; a relative path starts at the source, which there is then.
     File(PathBuf),
 }
 
@@ -247,6 +270,7 @@ impl Suite {
             accelerator: AcceleratorChoice::Auto,
             run_as: run_as.into(),
             vars: BTreeMap::new(),
+            source: None,
             tests: vec![Test {
                 deadline,
                 output_limit: u64::MAX,

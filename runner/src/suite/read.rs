@@ -8,6 +8,7 @@ use super::cases::{Reporter, read_cases, read_format};
 use super::companion::read_companion;
 use super::guest::read_guest;
 use super::model::{DEADLINE, OUTPUT_LIMIT, PANIC};
+use super::source::read_source;
 use super::template::Template;
 use super::{AcceleratorChoice, Action, CommandTest, Kernel, Pattern, Suite, Test};
 use crate::{Accelerator, CaseFormat};
@@ -52,9 +53,10 @@ fn read_suite(table: &mut Table<'_>, name: String, overrides: &BTreeMap<String, 
     let vars = read_vars(table, overrides);
     let accelerator = table.parsed("accel", parse_accelerator).unwrap_or(AcceleratorChoice::Auto);
     let run_as = table.string("run-as").map_or_else(|| "toril".into(), |text| text.value);
+    let source = read_source(table);
     let formats = table.tables("case-format").into_iter().filter_map(read_format).collect();
     let defaults = Defaults {
-        template: Template::new(vars.clone()),
+        template: Template::new(vars.clone(), source.is_some()),
         deadline: table.duration("deadline").unwrap_or(DEADLINE),
         output_limit: table.size("output-limit").unwrap_or(OUTPUT_LIMIT),
         formats,
@@ -78,7 +80,7 @@ fn read_suite(table: &mut Table<'_>, name: String, overrides: &BTreeMap<String, 
             tests.push(test);
         }
     }
-    Suite { name, description, accelerator, run_as, vars, tests }
+    Suite { name, description, accelerator, run_as, vars, source, tests }
 }
 
 fn read_vars(table: &mut Table<'_>, overrides: &BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -4,10 +4,11 @@ use handlebars::{Handlebars, RenderErrorReason, no_escape};
 use serde::Serialize;
 use toril_document::{Located, Table, nearest};
 
-use super::late::{ALWAYS, placeholder};
+use super::late::{ALWAYS, SOURCE, placeholder};
 
 /// What a name is of, for where it is not known.
-const NEEDS: [(&str, &str); 5] = [
+const NEEDS: [(&str, &str); 6] = [
+    (SOURCE, "it is of a suite with [source], and may stand in command, env, append and qemu-args"),
     ("guest.cid", "it is of a guest with vsock = true, and of its companion"),
     ("guest.vsock", "it is of a guest with vsock = true, and of its companion"),
     ("guest.tag", "it is of a guest with a share, and of its companion"),
@@ -19,6 +20,8 @@ const NEEDS: [(&str, &str); 5] = [
 pub(super) struct Template {
     engine: Handlebars<'static>,
     context: Context,
+    /// Whether there is a tree that is tested: relative paths start at it.
+    pub(super) has_source: bool,
 }
 
 #[derive(Serialize)]
@@ -30,11 +33,11 @@ struct Context {
 }
 
 impl Template {
-    pub(super) fn new(vars: BTreeMap<String, String>) -> Template {
+    pub(super) fn new(vars: BTreeMap<String, String>, has_source: bool) -> Template {
         let mut engine = Handlebars::new();
         engine.set_strict_mode(true);
         engine.register_escape_fn(no_escape);
-        Template { engine, context: Context { vars, late: BTreeMap::new() } }
+        Template { engine, context: Context { vars, late: BTreeMap::new() }, has_source }
     }
 
     /// The rendered text; a mistake is noted at the text's place and gives the text as it stands.
@@ -57,7 +60,7 @@ impl Template {
             return text.value;
         }
         let mut context = Context { vars: self.context.vars.clone(), late: BTreeMap::new() };
-        for name in ALWAYS.iter().chain(late) {
+        for name in ALWAYS.iter().chain(self.has_source.then_some(&SOURCE)).chain(late) {
             if let Some((group, part)) = name.split_once('.') {
                 context.late.entry(group).or_default().insert(part, placeholder(name));
             }

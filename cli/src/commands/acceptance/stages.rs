@@ -12,7 +12,7 @@ use super::record::{
 };
 use super::redact::Redaction;
 use crate::agent::{Ended, Job, Order, RunEvent, TestJob, Tests};
-use crate::client::{Client, ClientError, Told, Trouble, Way};
+use crate::client::{Client, ClientError, Parcels, Told, Trouble, Way};
 use crate::commands::choices::ChosenSuite;
 use crate::commands::recipe::drift::{self, Drift};
 use crate::commands::work::{conclude, confirmed, policy};
@@ -383,6 +383,7 @@ impl<'a> Acceptance<'a> {
             policy: policy(self.task.accelerator, host),
             filter: self.task.filter.clone(),
             live: false,
+            source: None,
         });
         let ended = self.run(client, Stage::Test, job).await?;
         let mut outcome = HostOutcome::default();
@@ -457,7 +458,7 @@ impl<'a> Acceptance<'a> {
                 run.events.push(TimedEvent { milliseconds, event });
             }
         };
-        let ended = client.run(order, None, self.interrupts, &mut tell).await;
+        let ended = client.run(order, Parcels::default(), self.interrupts, &mut tell).await;
         let ended = ended.map_err(|error| End::client(stage.words(), &error))?;
         if let Some(run) = self.record.runs.last_mut() {
             run.ended = Some(ended.clone());

@@ -15,7 +15,7 @@ use super::drift::{self, Drift};
 use super::look;
 use crate::agent::{Job, Order, RunEvent};
 use crate::arguments::{RecipeTest, Way};
-use crate::client::{Client, Told, Trouble, chain};
+use crate::client::{Client, Parcels, Told, Trouble, chain};
 use crate::commands::hosts::block_on;
 use crate::commands::sandbox::{self, MakeError};
 use crate::commands::{UsageError, problem, reach};
@@ -309,7 +309,7 @@ impl Attempt<'_> {
             }
             reach::show(self.view, &self.label, &told);
         };
-        let ended = client.run(order, None, self.interrupts, &mut tell).await;
+        let ended = client.run(order, Parcels::default(), self.interrupts, &mut tell).await;
         let ended = ended.map_err(|error| End::Trouble("apply", Trouble::from(&error)))?;
         self.trial.faults.append(&mut faults);
         if ended.stopped {

@@ -1,0 +1,6 @@
+//! The tree that a suite tests, made ready to be sent: the working tree as it is, or a commit.
+
+mod git;
+mod supply;
+
+pub(crate) use supply::Supply;

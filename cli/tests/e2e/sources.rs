@@ -1,0 +1,131 @@
+//! Trees that are sent to a host: the working tree, a commit, and what is left of them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Finished, Sandbox, Toril};
+
+/// A git repository with a suite in it.
+pub(crate) struct Repository(TempDir);
+
+impl Repository {
+    /// With one commit.
+    pub(crate) fn with(suite: &str, files: &[(&str, &str)]) -> Repository {
+        let repository = Repository(tempfile::tempdir().unwrap());
+        repository.git(&["init", "--quiet", "-b", "main", "."]);
+        repository.write("tests/suite.toml", suite);
+        files.iter().for_each(|(path, text)| repository.write(path, text));
+        repository.commit();
+        repository
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.current_dir(self.path()).args(["-c", "user.name=t", "-c", "user.email=t@example.org"]);
+        let output = command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub(crate) fn commit(&self) {
+        self.git(&["add", "."]);
+        self.git(&["commit", "--quiet", "--message", "m"]);
+    }
+
+    pub(crate) fn toril(&self, arguments: &[&str]) -> Toril {
+        Toril::new(arguments).dir(self.path())
+    }
+
+    /// Runs its suite.
+    pub(crate) fn test(&self, host: &str, more: &[&str]) -> Finished {
+        self.toril(&[&["test", host, "--suite", "tests/suite.toml"], more].concat()).run()
+    }
+}
+
+/// What a run's events say of its source.
+fn source(finished: &Finished) -> Value {
+    let events = finished.events();
+    let found = events.iter().find_map(|event| {
+        event.pointer("/run/event").filter(|event| event["event"] == "source-ready").cloned()
+    });
+    found.unwrap_or_else(|| panic!("no source{finished}"))
+}
+
+const SUITE: &str = r#"
+[source]
+tree = "."
+extras = ["build/*.bin"]
+
+[[test]]
+name = "shows"
+command = ["sh", "-c", "ls -A; cat data build/x.bin; id -un; exit 7", "{{ dirs.source }}", "{{ dirs.test }}"]
+"#;
+
+#[test]
+fn a_working_tree_is_tested_as_it_is_and_a_commit_as_it_was() {
+    let Some(sandbox) = Sandbox::provisioned("sources") else { return };
+    let host = sandbox.host();
+    let files = [("data", "committed\n"), (".gitignore", "build/\n"), ("build/x.bin", "extra\n")];
+    let repository = Repository::with(SUITE, &files);
+    let commit = repository.git(&["rev-parse", "HEAD"]);
+    repository.write("data", "uncommitted\n");
+    repository.write("unknown", "");
+
+    let tree = repository.test(&host, &["--json"]).exits(4);
+    let result = tree.results().remove(0);
+    let lines: Vec<&str> =
+        result["last_lines"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(lines, [".gitignore", "build", "data", "tests", "uncommitted", "extra", "toril"], "{tree}");
+    let ready = source(&tree);
+    assert_eq!(ready["source"]["commit"], commit.as_str());
+    assert_eq!(ready["source"]["changed"], 2, "{ready}");
+    let directory = ready["directory"].as_str().unwrap();
+    let reproduce = result["reproduce"].as_str().unwrap();
+    assert!(reproduce.starts_with(&format!("cd {directory} && sudo -u toril sh -c ")), "{reproduce}");
+    assert!(reproduce.contains(&format!(" {directory} ")), "{reproduce}");
+    sandbox.is_clean();
+    repository
+        .test(&host, &[])
+        .exits(4)
+        .shows(&format!("source  the working tree, commit {}", &commit[..12]));
+
+    let at = repository.test(&host, &["--json", "--ref", "main"]).exits(4);
+    assert!(at.stdout.contains("\"committed\"") && !at.stdout.contains("uncommitted"), "{at}");
+    assert_eq!(source(&at)["source"]["changed"], 0);
+    sandbox.is_clean();
+    // Nothing of the tree is kept with the journal either.
+    assert_eq!(sandbox.sudo("find /var/lib/toril/journals -name 'source*' -o -name 'incoming*'"), "");
+
+    repository.test(&host, &["--ref", "no-such"]).exits(2).shows("there is no commit `no-such`");
+    repository.write("tests/suite.toml", &SUITE.replace("*.bin", "*.o"));
+    repository.test(&host, &[]).exits(2).shows("the extra `build/*.o` is like no file");
+}
+
+#[test]
+fn a_large_tree_arrives_whole() {
+    let Some(sandbox) = Sandbox::provisioned("large") else { return };
+    let host = sandbox.host();
+    let suite =
+        "[source]\ntree = \".\"\n[[test]]\nname = \"sum\"\ncommand = [\"sha256sum\", \"-c\", \"sums\"]\n";
+    let repository = Repository::with(suite, &[]);
+    let script = "head -c 20000000 /dev/urandom > noise; for n in $(seq 2000); do echo $n > f$n; done; sha256sum noise f* > sums";
+    let status = Command::new("sh").args(["-c", script]).current_dir(repository.path()).status();
+    assert!(status.unwrap().success());
+    repository.commit();
+    repository.test(&host, &["--json"]).exits(0).shows("sending ");
+    sandbox.is_clean();
+}
