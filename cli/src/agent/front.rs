@@ -6,6 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use toril_machine::{Facts, Fingerprint, Machine, STANDARD_PATH};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe, Traces};
@@ -46,6 +48,12 @@ pub(crate) fn front() -> Result<(), FrontError> {
                 if let Err(error) = stop(run) {
                     // The client learns of it by the run going on.
                     drop(writeln!(io::stderr(), "cannot stop run {run}: {error}"));
+                }
+                continue;
+            }
+            if let Ok(Some(Incoming::Message(Request::Input { run, bytes }))) = &received {
+                if let Err(error) = feed(run, bytes) {
+                    drop(writeln!(io::stderr(), "the guest of run {run} does not take input: {error}"));
                 }
                 continue;
             }
@@ -162,7 +170,7 @@ fn serve(
             }),
         },
         // The reader has taken these.
-        Request::Stop { .. } => Report::Done,
+        Request::Stop { .. } | Request::Input { .. } => Report::Done,
     })
 }
 
@@ -233,6 +241,9 @@ fn begun(token: &str, order: &Order, attachments: Attachments) -> io::Result<Run
 fn begin(run: &RunDirectory, beginning: &File, order: &Order, attachments: Attachments) -> io::Result<()> {
     let write = || {
         attachments.hand_over(run)?;
+        if order.has_input() {
+            mknodat(CWD, run.input(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        }
         fs::write(run.order(), serde_json::to_vec(order).map_err(io::Error::other)?)?;
         prepare(run)?;
         start(run, beginning)
@@ -287,6 +298,21 @@ fn followed(
         Ok(()) => Ok(Report::Done),
         Err(error @ (FollowError::Died(_) | FollowError::Entry(_))) => Ok(refused(error)),
         Err(FollowError::Io(error)) => Err(error.into()),
+    }
+}
+
+/// Gives a run's guest something to read. What it does not take is lost, as on a line that nobody listens at.
+fn feed(name: &str, bytes: &[u8]) -> io::Result<()> {
+    let Some(run) = RunDirectory::find(Some(name))? else { return Ok(()) };
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let until = Instant::now() + BEGINNING;
+    loop {
+        match rustix::fs::open(run.input(), flags, Mode::empty()) {
+            Ok(pipe) => return File::from(pipe).write_all(bytes),
+            // Its worker is about to open it.
+            Err(Errno::NXIO) if Instant::now() < until => thread::sleep(Duration::from_millis(10)),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Request {
     Boot,
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.
     Stop { run: String },
+    /// Give a run's guest this to read. Not answered.
+    Input { run: String, bytes: Vec<u8> },
 }
 
 /// A file that comes with an order.
@@ -80,6 +82,17 @@ pub(crate) enum Job {
     Reboot {
         deadline: Duration,
     },
+}
+
+impl Order {
+    /// Whether a guest of it reads what the client sends ([`Request::Input`]).
+    pub(crate) fn has_input(&self) -> bool {
+        let reads = |job: &Job| match job {
+            Job::Test(job) => matches!(&job.tests, crate::agent::Tests::Kernel(kernel) if kernel.console),
+            _ => false,
+        };
+        self.jobs.iter().any(reads)
+    }
 }
 
 /// What the agent says to the client.

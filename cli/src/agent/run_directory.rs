@@ -100,6 +100,11 @@ impl RunDirectory {
         self.path.join("source.tar.gz")
     }
 
+    /// The named pipe that the run's guest reads, if it reads one.
+    pub(crate) fn input(&self) -> PathBuf {
+        self.path.join("input")
+    }
+
     pub(crate) fn stderr(&self) -> PathBuf {
         self.path.join("stderr")
     }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use toril_machine::{Fingerprint, HostLock, LockError, LockHolder, Machine, RECIPE};
 use toril_provisioner::{Bundle, HostInfo, LAST_RUN};
-use toril_runner::{AcceleratorPolicy, ExpectedEnd, GuestSettings, Kernel, SourceInfo, Suite, Supply};
+use toril_runner::{
+    AcceleratorPolicy, ExpectedEnd, Forward, GuestSettings, Kernel, Share, SourceInfo, Suite, Supply,
+};
 
 use super::front::read_recipe;
 use super::journal::JournalWriter;
@@ -66,6 +68,14 @@ pub(crate) struct KernelTest {
     pub(crate) memory: u64,
     pub(crate) cpus: u32,
     pub(crate) deadline: Duration,
+    /// What the tree that comes along is called by the guest, where one does.
+    pub(crate) share: Option<String>,
+    pub(crate) vsock: bool,
+    pub(crate) forward: Vec<Forward>,
+    /// Whether its serial port reads what the client sends.
+    pub(crate) console: bool,
+    /// Whether it waits for a debugger.
+    pub(crate) debugger: bool,
 }
 
 impl KernelTest {
@@ -75,6 +85,14 @@ impl KernelTest {
             memory: self.memory,
             cpus: self.cpus,
             append: self.append.clone(),
+            share: self.share.as_ref().map(|tag| Share {
+                dir: ".".into(),
+                tag: tag.clone(),
+                in_place: false,
+                virtiofsd: None,
+            }),
+            vsock: self.vsock,
+            forward: self.forward.clone(),
             ..GuestSettings::new(Kernel::File(kernel), ExpectedEnd::Any)
         };
         let mut suite = Suite::of_kernel(guest, TEST_USER, self.deadline);
@@ -228,7 +246,16 @@ impl Worker {
         let stop = Arc::clone(&self.stop);
         // What a killed run's apt is still changing would be measured half-way.
         self.wait_for_packages()?;
+        let (console, debugger) = match &job.tests {
+            Tests::Kernel(kernel) => (kernel.console, kernel.debugger),
+            Tests::Suite { .. } => (false, false),
+        };
+        let input = console.then(|| run.input());
+        // Held open, for those who write to it before the guest is there.
+        let _input = input.as_ref().map(|path| File::options().read(true).write(true).open(path));
         let options = toril_runner::Options {
+            input,
+            debugger,
             accelerator: job.policy,
             filter: job.filter.clone(),
             live: job.live,

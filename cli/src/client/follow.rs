@@ -1,6 +1,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::{Client, ClientError, Parcels};
@@ -19,6 +20,14 @@ pub(crate) enum Told {
     Lost(String),
     /// Files are being sent: how many bytes of how many.
     Sending { sent: u64, size: u64 },
+}
+
+/// What somebody does at a terminal that is a guest's console.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Typed {
+    Bytes(Vec<u8>),
+    /// The run is to end.
+    Leave,
 }
 
 /// What makes the agent send a run's entries, on the first connection and on every later one.
@@ -65,6 +74,7 @@ impl Client {
         let mut seen = 0;
         let mut ended = None;
         let mut stopping = false;
+        let mut input = self.input.take();
         let mut patience = RECONNECT;
         loop {
             let report = tokio::select! {
@@ -72,6 +82,20 @@ impl Client {
                 () = interrupts.first(), if !stopping => {
                     stopping = true;
                     self.stop(&run).await;
+                    continue;
+                }
+                typed = next(&mut input) => {
+                    match typed {
+                        // Where it cannot be sent, receiving says why.
+                        Some(Typed::Bytes(bytes)) => {
+                            drop(self.send(&Request::Input { run: run.clone(), bytes }).await);
+                        }
+                        Some(Typed::Leave) => {
+                            stopping = true;
+                            self.stop(&run).await;
+                        }
+                        None => input = None,
+                    }
                     continue;
                 }
             };
@@ -167,6 +191,14 @@ impl Client {
             Opening::Attach { run: Some(run), .. } => ClientError::Lost { host, run: run.clone(), last },
             _ => ClientError::LostBefore { host, last },
         })
+    }
+}
+
+/// The next thing that is typed; nothing, ever, where nobody types.
+async fn next(input: &mut Option<mpsc::Receiver<Typed>>) -> Option<Typed> {
+    match input {
+        Some(input) => input.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use toril_inventory::Host;
 use toril_machine::{Facts, Fingerprint};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Survey, Traces};
 use toril_transport::{AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, Sudo};
 
-use super::ClientError;
+use super::{ClientError, Typed};
 use crate::agent::{Report, Request};
 
 /// How long the end of a connection that is of no use any more may take.
@@ -27,6 +28,8 @@ pub(crate) struct Client {
     pub(super) way: Way,
     /// None between a connection that was lost and the next.
     link: Option<Link>,
+    /// What the guest of the next run is to read as it comes.
+    pub(super) input: Option<mpsc::Receiver<Typed>>,
 }
 
 struct Link {
@@ -37,9 +40,14 @@ struct Link {
 impl Client {
     /// Connects to a host and starts its agent.
     pub(crate) async fn connect(host: &Host, way: &Way) -> Result<Client, ClientError> {
-        let mut client = Client { host: host.clone(), way: way.clone(), link: None };
+        let mut client = Client { host: host.clone(), way: way.clone(), link: None, input: None };
         client.connect_again(&way.options).await?;
         Ok(client)
+    }
+
+    /// Sends what is typed to the guest of the next run.
+    pub(crate) fn read_from(&mut self, input: mpsc::Receiver<Typed>) {
+        self.input = Some(input);
     }
 
     /// Gives the connection up, if there is one, and makes another one. Not the other way round: a host may allow one

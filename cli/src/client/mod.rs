@@ -7,6 +7,6 @@ mod parcels;
 mod reboot;
 
 pub(crate) use error::{ClientError, Trouble, chain};
-pub(crate) use follow::Told;
+pub(crate) use follow::{Told, Typed};
 pub(crate) use host::{Client, Way};
 pub(crate) use parcels::Parcels;

@@ -13,6 +13,7 @@ mod reboot;
 mod recipe;
 mod report;
 pub(crate) mod sandbox;
+mod terminal;
 mod virtual_machine;
 mod work;
 

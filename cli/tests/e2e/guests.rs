@@ -121,7 +121,7 @@ fn a_directory_is_shared_by_the_daemon_of_qemu() {
     let suite = document(&SHARE.replace("cases=0", "cases=1 seconds=20"));
     let test = toril_spawned(&sandbox, &suite.path());
     wait_for(&sandbox, "/usr/lib/qemu/virtiofsd");
-    sandbox.sudo("pkill -KILL -f 'agent-worker'");
+    sandbox.sudo("pkill -KILL -f '[a]gent-worker'");
     test.wait().exits(1);
     sandbox.is_quiet();
 

@@ -1,19 +1,20 @@
 //! `run`, one kernel and what it prints as it comes, and `attach`, an earlier run seen again.
 
 use std::fs;
-use std::time::Duration;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Sandbox, Toril, document, toril};
+use crate::harness::{Sandbox, TORIL, Toril, document, toril};
 
 #[test]
 fn a_kernel_is_booted_and_its_output_is_live() {
     let Some(sandbox) = Sandbox::provisioned("run") else { return };
     let host = sandbox.host();
-    toril(&["test", "--filter", "boot", &host]).exits(0);
     let dir = tempfile::tempdir().unwrap();
-    let kernel = dir.path().join("guest.elf");
-    fs::write(&kernel, sandbox.read_bytes("/var/lib/toril/kernels/toolkit-*.elf")).unwrap();
-    let kernel = kernel.to_str().unwrap();
+    let kernel = kernel(&sandbox, &dir);
+    let kernel = kernel.as_str();
 
     let pass = toril(&["run", kernel, "--on", &host, "--append", "mode=pass"]).exits(0);
     pass.shows("case long-mode: PASSED\ncase sse: PASSED\n")
@@ -29,6 +30,95 @@ fn a_kernel_is_booted_and_its_output_is_live() {
     // There is nothing to expect of a kernel that nobody described: its end is told and not judged.
     let fault = toril(&["run", kernel, "--on", &host, "--append", "mode=triple-fault"]).exits(0);
     fault.shows("guest-reset");
+    sandbox.is_clean();
+}
+
+/// The built-in guest as a file of this machine.
+fn kernel(sandbox: &Sandbox, dir: &tempfile::TempDir) -> String {
+    toril(&["test", "--filter", "boot", &sandbox.host()]).exits(0);
+    let kernel = dir.path().join("guest.elf");
+    fs::write(&kernel, sandbox.read_bytes("/var/lib/toril/kernels/toolkit-*.elf")).unwrap();
+    kernel.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_guest_has_a_directory_of_this_machine() {
+    let Some(sandbox) = Sandbox::provisioned("run-share") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = kernel(&sandbox, &dir);
+    let share = dir.path().join("share");
+    fs::create_dir_all(share.join("deep")).unwrap();
+    fs::write(share.join("deep/input"), "from this machine\n").unwrap();
+    let share = share.to_str().unwrap();
+    let arguments = ["run", &kernel, "--on", &sandbox.host(), "--share", share, "--tag", "data", "--append"];
+    let with = |append: &'static str| toril(&[&arguments[..], &[append]].concat());
+    let run = with("cases=0 fs=data read=deep/input write=output").exits(0);
+    run.shows("value virtio-fs-read: from this machine\n").shows("case virtio-fs-write: PASSED\n");
+    assert!(!dir.path().join("share/output").exists());
+    sandbox.is_clean();
+    let nowhere = toril(&["run", &kernel, "--on", &sandbox.host(), "--share", "/nonexistent"]);
+    nowhere.exits(2).shows("cannot share /nonexistent");
+    toril(&["run", &kernel, "--on", &sandbox.host(), "--forward", "4000"]).exits(2).shows("is no forwarding");
+    // A container has no vsock of its own.
+    let vsock = toril(&["run", &kernel, "--on", &sandbox.host(), "--forward", "4000:80"]).exits(5);
+    vsock.shows("skipped guest.elf").shows("there is no /dev/vhost-vsock");
+    sandbox.is_clean();
+}
+
+#[test]
+fn a_guest_waits_for_a_debugger() {
+    let Some(sandbox) = Sandbox::provisioned("run-gdb") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = kernel(&sandbox, &dir);
+    let mut run = Toril::new(&["run", &kernel, "--on", &sandbox.host(), "--gdb"]).spawn();
+    run.wait_for("-ex 'target remote 127.0.0.1:");
+    run.wait_for("'\n");
+    let told = run.stdout_so_far();
+    assert!(!told.contains("case long-mode") && !told.contains("ssh -N"), "{told}");
+    let port = told.split("target remote 127.0.0.1:").nth(1).unwrap().split('\'').next().unwrap();
+    // The sandbox has this machine's network. What gdb sends for `continue`.
+    let address = format!("127.0.0.1:{port}");
+    let mut gdb = connected(&address);
+    gdb.write_all(b"+$c#63").unwrap();
+    let run = run.wait().exits(0).shows("case long-mode: PASSED").shows("passed guest.elf");
+    run.takes_at_most(Duration::from_secs(30));
+    drop(gdb);
+    sandbox.is_clean();
+}
+
+fn connected(address: &str) -> TcpStream {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < until, "{address}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Stands in for QEMU, and takes what its guest would be given.
+const ECHO: &str =
+    "#!/bin/sh\necho ready\nwhile read -r line; do echo \"got $line\"; [ \"$line\" = end ] && exit 0; done\n";
+
+#[test]
+fn what_is_typed_is_the_guests() {
+    let Some(sandbox) = Sandbox::provisioned("run-console") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = kernel(&sandbox, &dir);
+    sandbox.sudo("mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu.real");
+    sandbox.sudo(&format!(
+        "printf '%s' '{ECHO}' > /usr/bin/qemu-system-x86_64; chmod 755 /usr/bin/qemu-system-x86_64"
+    ));
+    let toril = TORIL;
+    let script = format!(
+        "(printf 'hello\\n'; sleep 2; printf 'end\\n') | {toril} run {kernel} --on {} --console --accel tcg",
+        sandbox.host()
+    );
+    let run = Toril::of(Path::new("sh"), &["-c", &script]).run();
+    // It is no QEMU, and the verdict says so; what counts is what it read.
+    let run = run.exits(5).shows("ready").shows("got hello").shows("got end");
+    run.shows("QEMU exited with status 0 before the guest ran");
     sandbox.is_clean();
 }
 

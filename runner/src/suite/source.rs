@@ -134,7 +134,7 @@ mod tests {
         let test = "[[test]]\nname = \"t\"\ncases = \"toril\"\n[test.guest]\nkernel = \"k.elf\"\nends = \"reset\"\nappend = \"{{ dirs.source }}\"\n";
         let error = Suite::parse("s.toml", test, &BTreeMap::new()).unwrap_err().to_string();
         assert!(
-            error.contains("no absolute path") && error.contains("unknown variable `dirs.source`"),
+            error.contains("no absolute path") && error.contains("there is no `dirs.source` here"),
             "{error}"
         );
         let with = format!("[source]\ntree = \".\"\n{test}");
