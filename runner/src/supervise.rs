@@ -292,7 +292,9 @@ impl State {
         }
         if let Phase::Settling(until) = self.phase {
             let stopped = stop.load(Ordering::Relaxed);
-            if now >= until || stopped || !cast.actors.iter().skip(1).any(Actor::is_running) {
+            // Where nobody is left to be waited for, that is now.
+            let until = until.min(self.settled_at(now, cast, observer));
+            if now >= until || stopped {
                 cast.end();
                 self.phase = Phase::Draining(now + DRAIN);
             }

@@ -50,13 +50,18 @@ pub(crate) fn argv(forward: Forward, cid: u32, vsock: &VsockDevice, daemon: &Pat
     let listen = format!("TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr", forward.from);
     let connect = match vsock {
         VsockDevice::Vhost { .. } => format!("VSOCK-CONNECT:{cid}:{}", forward.to),
-        // The daemon is told the port in a line, and answers in one. A side that has nothing more to say ends the whole
-        // connection for it: so the guest has a second for its answer.
-        VsockDevice::User { .. } => format!(
-            "SYSTEM:{{ echo CONNECT {}; cat; sleep 1; }} | socat -t 60 STDIO UNIX-CONNECT\\:{} | {{ read -r _; exec cat; }}",
-            forward.to,
-            daemon.display()
-        ),
+        // The daemon is told the port in a line, and answers in one; what comes with that line is lost. A side that has
+        // nothing more to say ends the whole connection for it: so the guest has a second for its answer.
+        VsockDevice::User { .. } => {
+            let (port, daemon) = (forward.to, daemon.display());
+            let answered = format!("{daemon}.$$");
+            format!(
+                "SYSTEM:mkfifo {answered}; {{ echo CONNECT {port}; read -r _ < {answered}; cat; sleep 1; }} \
+                 | socat -t 60 STDIO UNIX-CONNECT\\:{daemon} \
+                 | {{ read -r _; echo > {answered}; rm {answered}; exec cat; }}"
+            )
+        }
     };
-    ["socat", "-d", "-d", &listen, &connect].map(str::to_owned).to_vec()
+    // A client that has said everything may still wait for an answer.
+    ["socat", "-d", "-d", "-t", "60", &listen, &connect].map(str::to_owned).to_vec()
 }

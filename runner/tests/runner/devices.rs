@@ -76,6 +76,22 @@ fn a_guest_reads_and_writes_a_copy_of_the_shared_directory() {
 }
 
 #[test]
+fn the_end_waits_for_the_companion_and_for_no_daemon() {
+    let Some(place) = place_with_data() else { return };
+    // A daemon that goes on when QEMU has ended.
+    let real = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
+    let real = real.into_iter().find(|path| Path::new(path).exists()).unwrap();
+    let text = format!("case \"$*\" in *--help*) exec {real} --help ;; esac\n{real} \"$@\"\nsleep 300");
+    let daemon = script(&place, "daemon", &text);
+    let mut place_of_root = place_with_data().unwrap();
+    place_of_root.options.run_as = Some("root".into());
+    let companion = "[test.companion]\ncommand = [\"sleep\", \"1\"]\nwhen = \"after\"";
+    let keys = format!("{}\n{companion}", share(&place, &format!(", virtiofsd = \"{daemon}\"")));
+    let result = ends(&place_of_root, &guest("fs=data", &keys), Outcome::Passed, "");
+    assert!((1000..10_000).contains(&result.duration_ms), "{result:#?}");
+}
+
+#[test]
 fn what_the_user_may_not_read_is_not_shared() {
     let Some(place) = place_with_data() else { return };
     let secret = place.state.path().join("data/secret");
