@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use toril_runner::Probe;
+
 use crate::view::ReportChoice;
 
 /// Makes Debian hosts fit for microVM tests, keeps them honest, and runs the tests there.
@@ -23,6 +25,9 @@ pub(crate) enum Command {
     Apply(Apply),
     /// Say what drifted from the recipe, and change nothing. Exits with 3 if anything did.
     Check(Check),
+    /// Boot guests on hosts that show what they can do: acceleration, virtio-fs, vsock, forwarding. Exits with 5 if
+    /// anything does not work.
+    Verify(Verify),
     /// Run the suite on hosts that are ready for it.
     Test(Test),
     /// Prove on a host of your own what toril promises of it, and write it all to one file.
@@ -433,6 +438,25 @@ pub(crate) struct RecipeTest {
     pub(crate) vars: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
+    /// Have it count that this does not work or cannot be tried, on whatever kind of host: acceleration, boot, virtio-fs,
+    /// vsock or forwarding; may be repeated.
+    #[arg(long, value_name = "PROBE", value_parser = probe)]
+    pub(crate) require: Vec<Probe>,
+    #[command(flatten)]
+    pub(crate) accelerator: AcceleratorArgument,
+    #[command(flatten)]
+    pub(crate) running: Running,
+}
+
+fn probe(text: &str) -> Result<Probe, String> {
+    let names = Probe::ALL.map(Probe::name).join(", ");
+    Probe::from_name(text).ok_or_else(|| format!("there are {names}"))
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -197,7 +197,7 @@ fn every_problem_number_is_explained() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 19] = [
         &["acceptance"],
         &["up"],
         &["apply"],
@@ -206,6 +206,7 @@ fn every_option_is_on_the_page_of_commands() {
         &["run"],
         &["facts"],
         &["doctor"],
+        &["verify"],
         &["attach"],
         &["config"],
         &["recipe", "list"],

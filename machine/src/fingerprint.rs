@@ -40,8 +40,24 @@ const PROGRAMS: [(&str, &[&str], &[&str]); 3] = [
 /// Where the recipe is named that was carried out last.
 pub const RECIPE: &str = "/var/lib/toril/recipe";
 
+/// Where the figures are kept that were measured last: JSON, values by name.
+pub const FIGURES: &str = "/var/lib/toril/figures.json";
+
 /// What measured values begin with.
 const FIGURE: &str = "figure.";
+
+impl Machine {
+    /// How much of the processors' time since the boot the layer below gave to others, such as `1.2 %`; nothing where
+    /// that is not shown. proc_stat(5).
+    pub fn stolen_time(&self) -> Option<String> {
+        let Probe::Known(text) = self.read("/proc/stat") else { return None };
+        let times: Vec<f64> =
+            text.lines().next()?.strip_prefix("cpu ")?.split_whitespace().flat_map(str::parse).collect();
+        // Guests' time, which follows, is part of the first two.
+        let total: f64 = times.get(..8)?.iter().sum();
+        (total > 0.0).then(|| format!("{:.1} %", 100.0 * times[7] / total))
+    }
+}
 
 impl Fingerprint {
     /// Takes a machine's fingerprint; no program is run. `hashes`: programs are read, which takes tens of milliseconds.
@@ -59,6 +75,10 @@ impl Fingerprint {
         let clock = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
         print.probe("recipe", machine.read(RECIPE).map(|text| text.trim().to_owned()));
         print.probe("clock-source", machine.read(clock).map(|text| text.trim().to_owned()));
+        if let Probe::Known(text) = machine.read(FIGURES) {
+            let figures: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
+            figures.into_iter().for_each(|(name, value)| print.set_figure(&name, value));
+        }
         let versions = package_versions(machine);
         for (name, packages, paths) in PROGRAMS {
             let Some(path) = paths.iter().find_map(|path| machine.find_program(path)) else {

@@ -12,7 +12,7 @@ mod survey;
 pub use apt::{Estimate, unfinished_packages, wait_for_packages};
 pub use audit::{Depth, Finding, LAST_RUN, audit};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
-pub use preflight::{Check, CheckState, KVM, preflight};
+pub use preflight::{Check, CheckState, KVM, check_kvm, preflight};
 pub use recipe::{
     Bundle, Described, DescribedHandler, HostInfo, Recipe, RecipeFile, Release, TemplateFile,
     describe_releases, sample_facts,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toril_machine::Probe;
 
-use crate::execute::Stage;
+use crate::execute::{Executed, Stage};
 use crate::run::Options;
 use crate::suite::{AcceleratorChoice, Action, CaseRules, ExpectedEnd, GuestSettings, Kernel, Test};
-use crate::verdict::Outcome;
+use crate::verdict::{Outcome, Verdict};
 use crate::{CaseFormat, toolkit};
 
 /// What runs a guest's instructions.
@@ -128,27 +128,34 @@ pub fn probe_kvm(options: &Options, run_as: &str, stop: &AtomicBool) -> KvmState
 }
 
 pub(crate) fn probe_on(stage: &Stage<'_>) -> KvmState {
+    kvm_state(stage, &probe_test()).0
+}
+
+/// What the guest of a test shows of KVM, and what came of it where it was booted.
+pub(crate) fn kvm_state(stage: &Stage<'_>, test: &Test) -> (KvmState, Option<Executed>) {
     match Probe::of_io(std::fs::symlink_metadata(KVM), KVM) {
         Probe::Known(_) => {}
-        Probe::Absent => return KvmState::NoDevice,
-        Probe::Unreadable(why) => return KvmState::Unknown { why },
+        Probe::Absent => return (KvmState::NoDevice, None),
+        Probe::Unreadable(why) => return (KvmState::Unknown { why }, None),
     }
-    let test = probe_test();
-    let executed = stage.execute(&test, Some(Accelerator::Kvm), &mut |_| {});
-    let verdict = executed.verdict;
+    let executed = stage.execute(test, Some(Accelerator::Kvm), &mut |_| {});
+    (state_of(&executed.verdict, stage.user()), Some(executed))
+}
+
+fn state_of(verdict: &Verdict, user: &str) -> KvmState {
     let about_kvm = |text: &str| {
         let reason = verdict.reason.to_ascii_lowercase();
         reason.contains("kvm") && reason.contains(text)
     };
     match verdict.outcome {
         Outcome::Passed => KvmState::Usable,
-        Outcome::Error if about_kvm("permission denied") => {
-            KvmState::NoPermission { user: stage.user().to_owned() }
-        }
+        Outcome::Error if about_kvm("permission denied") => KvmState::NoPermission { user: user.to_owned() },
         Outcome::Error if about_kvm("no such") => KvmState::NoDevice,
-        Outcome::Error if !about_kvm("failed to initialize") => KvmState::Unknown { why: verdict.reason },
-        Outcome::Skipped => KvmState::Unknown { why: verdict.reason },
-        _ => KvmState::OpensButGuestsDie { how: verdict.reason },
+        Outcome::Error if !about_kvm("failed to initialize") => {
+            KvmState::Unknown { why: verdict.reason.clone() }
+        }
+        Outcome::Skipped => KvmState::Unknown { why: verdict.reason.clone() },
+        _ => KvmState::OpensButGuestsDie { how: verdict.reason.clone() },
     }
 }
 

@@ -2,7 +2,7 @@ use std::cell::Cell as Memory;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 use toril_machine::Machine;
@@ -44,7 +44,19 @@ pub(crate) struct Executed {
     pub warnings: Vec<String>,
     pub qemu: Vec<String>,
     pub reproduce: Option<String>,
+    pub times: Times,
     _folder: Option<TempDir>,
+}
+
+/// How long parts of it took; nothing where they were not seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// From the start to the first byte that was printed.
+    pub first_output: Option<Duration>,
+    /// How long the guest ran: from QEMU's RESUME to its SHUTDOWN, or to the guest's last line.
+    pub ran: Option<Duration>,
+    /// From the start to the end.
+    pub wall: Duration,
 }
 
 /// What is to be started for a test.
@@ -126,7 +138,7 @@ impl<'r> Stage<'r> {
         if let Some(port) = plan.debugger {
             sink(Event::AwaitsDebugger { test: test.name.clone(), port });
         }
-        let start = Instant::now();
+        let (start, began) = (Instant::now(), SystemTime::now());
         let mut transcript = Transcript::new(test, is_guest, self.options.live, start, plan.heard, sink);
         let supervised = supervise(
             &self.options.isolate,
@@ -153,7 +165,18 @@ impl<'r> Stage<'r> {
             .then(|| self.again(&transcript, plan.cid.as_ref()))
             .flatten();
         let verdict = judge(&evidence(test, &supervised, &transcript, helpers));
+        let times = Times {
+            first_output: transcript.found.first_output,
+            // A guest that ends QEMU by a port is seen by its last line only.
+            ran: transcript.monitor.ran().or_else(|| {
+                let last = began.checked_add(transcript.found.last_output?)?;
+                let resumed = UNIX_EPOCH + Duration::from_micros(transcript.monitor.resumed?);
+                last.duration_since(resumed).ok()
+            }),
+            wall: supervised.elapsed,
+        };
         let executed = Executed {
+            times,
             last_lines,
             cases: transcript.found.cases.cases,
             verdict,
@@ -240,6 +263,7 @@ impl Executed {
             last_lines: Vec::new(),
             qemu: Vec::new(),
             reproduce: None,
+            times: Times::default(),
             _folder: None,
         }
     }

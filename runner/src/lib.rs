@@ -23,6 +23,7 @@ mod suite;
 mod supervise;
 pub mod toolkit;
 mod verdict;
+mod verify;
 
 pub use accelerator::{Accelerator, AcceleratorPolicy, KvmState, probe_kvm};
 pub use case::{Case, CaseFormat, CaseResult, LineFormat};
@@ -35,3 +36,4 @@ pub use suite::{
     GuestSettings, Kernel, Pattern, SMOKE, Share, Source, Suite, Test, check_reference,
 };
 pub use verdict::{Outcome, exit_status};
+pub use verify::{Background, Probe, ProbeResult, ProbeState, Verified, verify};

@@ -88,6 +88,7 @@ pub(crate) struct Found {
     printed: Vec<bool>,
     last_line: String,
     last_error_line: String,
+    pub first_output: Option<Duration>,
     pub last_output: Option<Duration>,
 }
 
@@ -222,6 +223,7 @@ impl Observer for Transcript<'_> {
         match stream {
             Stream::Stdout | Stream::Console(_) => {
                 found.last_output = Some(self.start.elapsed());
+                found.first_output = found.first_output.or(found.last_output);
                 let channel = match stream {
                     Stream::Console(index) => self.consoles.get_mut(index),
                     _ => Some(&mut self.stdout),

@@ -6,6 +6,7 @@ mod front;
 mod journal;
 mod protocol;
 mod run_directory;
+mod verify;
 mod worker;
 
 pub(crate) use front::front;

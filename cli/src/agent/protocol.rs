@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Fingerprint, LockHolder};
 use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, Plan, Survey, Traces};
-use toril_runner::Event as TestEvent;
+use toril_runner::{Event as TestEvent, ProbeResult, Verified};
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
 /// [`Report::Refused`].
@@ -77,6 +77,11 @@ pub(crate) enum Job {
         host: HostInfo,
     },
     Test(crate::agent::worker::TestJob),
+    /// Boot guests that show what the machine can do.
+    Verify {
+        /// Whether emulated guests will do.
+        emulation: bool,
+    },
     /// Reboot the machine if that is due. It is the run's last then, and whoever follows the run has this much time to
     /// see the machine come back.
     Reboot {
@@ -149,6 +154,10 @@ pub(crate) enum RunEvent {
     Test {
         event: TestEvent,
     },
+    /// A probe ended.
+    Verify {
+        result: ProbeResult,
+    },
     /// The machine is being rebooted; why, and how long it may take to come back, in seconds.
     Rebooting {
         reason: String,
@@ -173,6 +182,9 @@ pub(crate) struct Ended {
     pub(crate) converged: Option<bool>,
     /// How the tests ended, if some were run.
     pub(crate) tested: Option<toril_runner::Summary>,
+    /// What the machine was seen to be able to do, if that was tried.
+    #[serde(default)]
+    pub(crate) verified: Option<Box<Verified>>,
     /// What of the machine can have moved their results, if some were run.
     #[serde(default)]
     pub(crate) fingerprint: Option<Fingerprint>,

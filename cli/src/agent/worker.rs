@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use toril_machine::{Fingerprint, HostLock, LockError, LockHolder, Machine, RECIPE};
+use toril_machine::{FIGURES, Fingerprint, HostLock, LockError, LockHolder, Machine, RECIPE};
 use toril_provisioner::{Bundle, HostInfo, LAST_RUN};
 use toril_runner::{
-    AcceleratorPolicy, ExpectedEnd, Forward, GuestSettings, Kernel, Share, SourceInfo, Suite, Supply,
+    AcceleratorPolicy, ExpectedEnd, Forward, GuestSettings, Kernel, ProbeResult, Share, SourceInfo, Suite,
+    Supply,
 };
 
 use super::front::read_recipe;
@@ -177,6 +178,7 @@ impl Worker {
         let what = order.jobs.iter().map(|job| match job {
             Job::Apply { bundle, .. } => format!("apply {}", bundle.origin()),
             Job::Test(job) => format!("test {}", job.suite),
+            Job::Verify { .. } => "verify".into(),
             Job::Reboot { .. } => "reboot".into(),
         });
         let holder = LockHolder {
@@ -215,6 +217,7 @@ impl Worker {
         match job {
             Job::Apply { bundle, host } => self.apply(bundle, host, ended),
             Job::Test(job) => self.test(job, run, ended),
+            Job::Verify { emulation } => self.verify(*emulation, ended),
             Job::Reboot { deadline } => self.reboot(*deadline, ended),
         }
     }
@@ -276,6 +279,17 @@ impl Worker {
         }
         ended.stopped |= summary.stopped;
         ended.tested = Some(summary);
+        Ok(())
+    }
+
+    fn verify(&mut self, emulation: bool, ended: &mut Ended) -> Result<(), String> {
+        let stop = Arc::clone(&self.stop);
+        self.wait_for_packages()?;
+        let mut sink = |result: &ProbeResult| self.write(RunEvent::Verify { result: result.clone() });
+        let verified = super::verify::verify(emulation, &mut sink, &stop)?;
+        self.keep(FIGURES, &serde_json::to_vec(&verified.figures).unwrap_or_default());
+        ended.stopped |= verified.stopped;
+        ended.verified = Some(Box::new(verified));
         Ok(())
     }
 

@@ -53,6 +53,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Up(arguments) => work::up(&arguments),
         Command::Apply(arguments) => work::apply(&arguments),
         Command::Check(arguments) => work::check(&arguments),
+        Command::Verify(arguments) => work::verify(&arguments),
         Command::Test(arguments) => work::test(&arguments),
         Command::Facts(arguments) => work::facts(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use toril_inventory::{Host, Reach, Target};
 use toril_provisioner::{Bundle, CheckState, Depth, Plan};
-use toril_runner::{Accelerator, AcceleratorPolicy};
+use toril_runner::{Accelerator, AcceleratorPolicy, Probe};
 
 use super::choices::{Chooser, ChosenSuite, both};
 use super::fingerprint::{self, Earlier};
@@ -38,6 +38,10 @@ struct Task {
     yes: bool,
     /// Whether hosts are rebooted where that is due, and how long they may take to come back.
     reboot: Option<Duration>,
+    /// Whether guests are booted that show what hosts can do.
+    verify: bool,
+    /// Whether it counts that something does not work, and what counts even where hosts of their kind cannot have it.
+    required: Option<Vec<Probe>>,
     suite: Option<ChosenSuite>,
     /// The tree that is tested, if there is one.
     source: Option<Supply>,
@@ -90,6 +94,19 @@ pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let task = testing(&chooser, &arguments.suite, &arguments.running)?;
     work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
+}
+
+/// `toril verify`.
+pub(super) fn verify(arguments: &arguments::Verify) -> Result<Status, UsageError> {
+    let chooser = Chooser::here()?;
+    let task = Task {
+        verify: true,
+        required: Some(arguments.require.clone()),
+        accelerator: chooser.accelerator(arguments.accelerator),
+        wait: chooser.wait(&arguments.running),
+        ..Task::default()
+    };
+    work(&chooser, &arguments.hosts, None, task)
 }
 
 /// `toril facts`.
@@ -341,6 +358,11 @@ async fn inspect(
             view.note(&host.name, &Shown::Facts { facts: &facts });
         }
     }
+    if task.verify {
+        let policy = policy(task.accelerator, host);
+        let emulation = policy.tcg_allowed && policy.requested != Some(Accelerator::Kvm);
+        visit.jobs.push(Job::Verify { emulation });
+    }
     if let Some(suite) = &task.suite {
         visit.jobs.push(Job::Test(TestJob {
             suite: suite.document.clone(),
@@ -399,6 +421,12 @@ async fn act(mut visit: Visit, task: Rc<Task>, view: View, interrupts: Interrupt
                 Ok(ended) => {
                     if let Some(reason) = &ended.reboot_due {
                         reboot::tell_due(&view, &host, reason);
+                    }
+                    let is_ready = |required: &Vec<Probe>| {
+                        ended.verified.as_ref().is_none_or(|verified| verified.is_ready(required))
+                    };
+                    if !task.required.as_ref().is_none_or(is_ready) {
+                        visit.outcome.statuses.push(Status::Setup);
                     }
                     conclude(&mut visit.outcome, ended);
                 }

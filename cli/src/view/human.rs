@@ -7,7 +7,7 @@ use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
-use toril_runner::{Event as TestEvent, Outcome, TestResult};
+use toril_runner::{Event as TestEvent, Outcome, ProbeResult, ProbeState, TestResult};
 
 use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, plan, trial};
 use crate::agent::RunEvent;
@@ -193,6 +193,10 @@ impl Human {
             }
             RunEvent::Provision { event } => self.provision(host, event),
             RunEvent::Test { event } => self.test(host, event),
+            RunEvent::Verify { result } => {
+                self.clear(host);
+                probe_lines(result).iter().for_each(|text| self.line(host, text));
+            }
             RunEvent::Rebooting { reason, .. } => self.line(host, &format!("rebooting: {reason}")),
             RunEvent::Failed { error } => {
                 self.line(host, &format!("{} {error}", style("error:").red().bold()))
@@ -367,6 +371,18 @@ fn check_lines(check: &Check) -> Vec<String> {
     };
     let mut lines = vec![format!("{sign} {}: {}", check.name, check.what)];
     lines.extend(check.remedy.iter().map(|remedy| format!("    try: {remedy}")));
+    lines
+}
+
+fn probe_lines(result: &ProbeResult) -> Vec<String> {
+    let sign = match (result.state, result.accepted) {
+        (ProbeState::Works, _) => style("✓").green(),
+        (_, true) => style("!").yellow(),
+        (_, false) => style("✗").red().bold(),
+    };
+    let failing = if result.state == ProbeState::Broken { "does not work: " } else { "" };
+    let mut lines = vec![format!("{sign} {}: {failing}{}", result.probe, result.what)];
+    lines.extend(result.remedy.iter().map(|remedy| format!("    try: {remedy}")));
     lines
 }
 

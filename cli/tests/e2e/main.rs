@@ -21,4 +21,5 @@ mod reports;
 mod runs;
 mod sources;
 mod static_binary;
+mod verify;
 mod vm;

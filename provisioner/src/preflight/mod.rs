@@ -57,6 +57,11 @@ impl Check {
 /// The name of the check that tells whether guests can run under KVM.
 pub const KVM: &str = "KVM";
 
+/// Whether guests can run under KVM, now or once a recipe is carried out, by what came of trying it.
+pub fn check_kvm(facts: &Facts, trial: &KvmTrial) -> Check {
+    kvm::check(facts, trial)
+}
+
 /// Asks everything that can be asked. `trial` is what came of trying KVM; `network`: whether mirrors are asked to answer,
 /// which may take seconds; `clock` is the client's, counted from 1970.
 pub fn preflight(
@@ -68,7 +73,7 @@ pub fn preflight(
 ) -> Vec<Check> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut checks = vec![
-        kvm::check(facts, trial),
+        check_kvm(facts, trial),
         room::memory(facts.memory),
         room::disk(facts.disk_free),
         check_clock(now, clock),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::Value;
 
 /// What QEMU's monitor is sent before QEMU is even started: it waits in the socket, so that no event is lost (the
@@ -15,6 +17,8 @@ pub(crate) struct Monitor {
     pub version: Option<String>,
     /// When the guest began to run, in microseconds since 1970.
     pub resumed: Option<u64>,
+    /// When it ended, in microseconds since 1970.
+    pub ended: Option<u64>,
     /// The reason for the guest's end, such as `guest-reset`.
     pub shutdown: Option<String>,
     /// The guest said that it panicked.
@@ -38,6 +42,11 @@ impl Monitor {
         }
     }
 
+    /// How long the guest ran, where it ended by itself.
+    pub(crate) fn ran(&self) -> Option<Duration> {
+        Some(Duration::from_micros(self.ended?.saturating_sub(self.resumed?)))
+    }
+
     fn note(&mut self, message: &Value) {
         let number = |pointer: &str| message.pointer(pointer).and_then(Value::as_u64);
         if message.get("QMP").is_some() {
@@ -48,14 +57,17 @@ impl Monitor {
                 self.version = Some(format!("{major}.{minor}.{micro}"));
             }
         }
+        let time = || {
+            let (seconds, microseconds) = (number("/timestamp/seconds"), number("/timestamp/microseconds"));
+            let time = seconds.unwrap_or_default().saturating_mul(1_000_000);
+            time.saturating_add(microseconds.unwrap_or_default())
+        };
         match message.get("event").and_then(Value::as_str) {
             Some("RESUME") => {
-                let (seconds, microseconds) =
-                    (number("/timestamp/seconds"), number("/timestamp/microseconds"));
-                let time = seconds.unwrap_or_default().saturating_mul(1_000_000);
-                self.resumed.get_or_insert(time.saturating_add(microseconds.unwrap_or_default()));
+                self.resumed.get_or_insert(time());
             }
             Some("SHUTDOWN") => {
+                self.ended.get_or_insert(time());
                 let reason = message.pointer("/data/reason").and_then(Value::as_str);
                 self.shutdown.get_or_insert_with(|| reason.unwrap_or("unknown").to_owned());
             }
@@ -89,5 +101,6 @@ mod tests {
         assert_eq!(monitor.resumed, Some(2_000_003));
         assert_eq!(monitor.shutdown.as_deref(), Some("guest-reset"));
         assert!(monitor.panicked);
+        assert_eq!(monitor.ran(), Some(Duration::from_micros(6)));
     }
 }

@@ -1,0 +1,119 @@
+//! What a host can do for guests, shown by guests that do it: that /dev/kvm, virtiofsd or /dev/vhost-vsock are there
+//! proves nothing.
+
+mod acceleration;
+mod bench;
+mod devices;
+mod model;
+mod native;
+mod remedy;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+pub use model::{Probe, ProbeResult, ProbeState, Verified};
+
+use crate::accelerator::{Accelerator, KvmState};
+use crate::execute::Stage;
+use crate::run::Options;
+use bench::Bench;
+
+/// What is known of a host before guests are booted on it.
+pub struct Background<'b> {
+    /// Whether it is a container, which has the devices of another machine or none.
+    pub container: bool,
+    /// Finds out, without a guest of QEMU's, why KVM is as it is, and what to do about it; asked only where guests do not
+    /// run under it.
+    pub kvm: &'b dyn Fn() -> Option<(String, Option<String>)>,
+}
+
+/// How long a probe may take under KVM.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The same for emulated guests, which are slower the more else the machine has to do.
+const EMULATED_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What came of one probe, before it is known what it was.
+struct Answer {
+    state: ProbeState,
+    what: String,
+    remedy: Option<String>,
+    accepted: bool,
+}
+
+impl Answer {
+    fn works(what: impl Into<String>) -> Answer {
+        Answer { state: ProbeState::Works, what: what.into(), remedy: None, accepted: false }
+    }
+
+    fn broken(what: impl Into<String>, remedy: impl Into<String>) -> Answer {
+        let state = ProbeState::Broken;
+        Answer { state, what: what.into(), remedy: Some(remedy.into()), accepted: false }
+    }
+
+    fn untried(what: impl Into<String>, remedy: impl Into<String>) -> Answer {
+        let state = ProbeState::Untried;
+        let what = format!("cannot be tried: {}", what.into());
+        Answer { state, what, remedy: Some(remedy.into()), accepted: false }
+    }
+
+    fn accepted(self, accepted: bool) -> Answer {
+        Answer { accepted, ..self }
+    }
+}
+
+/// Boots guests as the user `run_as` that show what this machine can do for them; each probe is told as it ends.
+/// `options` say which QEMU, and whether emulated guests will do. Nothing that was started is left afterwards.
+pub fn verify(
+    options: &Options,
+    run_as: &str,
+    background: &Background<'_>,
+    sink: &mut dyn FnMut(&ProbeResult),
+    stop: &AtomicBool,
+) -> Verified {
+    let mut verified = Verified::default();
+    let bench = remedy::find_qemu(&options.qemu)
+        .and_then(|()| Stage::set_up(options, run_as, stop))
+        .map(|stage| Bench { stage, background, emulation: options.accelerator.tcg_allowed });
+    for probe in Probe::ALL {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let start = Instant::now();
+        let answer = match &bench {
+            Ok(bench) => bench.answer(probe, &mut verified),
+            Err(why) => Answer::untried(why.clone(), remedy::RECIPE),
+        };
+        let Answer { state, what, remedy, accepted } = answer;
+        // What was ended in its middle says nothing of the host.
+        if stop.load(Ordering::Relaxed) && state != ProbeState::Works {
+            break;
+        }
+        let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let result = ProbeResult { probe, state, what, remedy, accepted, milliseconds };
+        sink(&result);
+        verified.probes.push(result);
+    }
+    verified.stopped = stop.load(Ordering::Relaxed);
+    verified
+}
+
+impl Bench<'_> {
+    fn answer(&self, probe: Probe, verified: &mut Verified) -> Answer {
+        let figures = &mut verified.figures;
+        let accelerator = verified.accelerator.unwrap_or(Accelerator::Tcg);
+        match probe {
+            Probe::Acceleration => {
+                let (state, answer) = self.acceleration(figures);
+                verified.accelerator =
+                    Some(if state == KvmState::Usable { Accelerator::Kvm } else { Accelerator::Tcg });
+                verified.kvm = Some(state);
+                answer
+            }
+            Probe::Boot => self.boot(accelerator, figures),
+            Probe::VirtioFs => self.virtio_fs(accelerator, figures),
+            Probe::Vsock => self.vsock(accelerator, figures),
+            Probe::Forwarding => self.forwarding(accelerator, figures),
+        }
+    }
+}
