@@ -14,7 +14,10 @@ pub struct BuiltInSuite {
 
 impl BuiltInSuite {
     /// All of them.
-    pub const ALL: &[BuiltInSuite] = &[BuiltInSuite { name: "smoke", text: SMOKE }];
+    pub const ALL: &[BuiltInSuite] = &[
+        BuiltInSuite { name: "smoke", text: SMOKE },
+        BuiltInSuite { name: "torokernel", text: include_str!("../../suites/torokernel.toml") },
+    ];
 
     /// The suite of this name.
     pub fn find(name: &str) -> Option<&'static BuiltInSuite> {
