@@ -129,14 +129,49 @@ pub(crate) struct SuiteChoice {
     /// Set a variable of the suite.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<(String, String)>,
-    /// Run only tests whose name contains this.
+    /// Run only tests whose name contains this, or is this after a `=`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Vec<String>,
     /// Test this commit of the suite's source, whatever the suite says: a branch, a tag, or a commit's name.
     #[arg(long = "ref", value_name = "REV")]
     pub(crate) reference: Option<String>,
     #[command(flatten)]
+    pub(crate) control: ControlArguments,
+    #[command(flatten)]
     pub(crate) accelerator: AcceleratorArgument,
+}
+
+/// How the tests are run.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ControlArguments {
+    /// Run one part of the tests of several, such as 2/5.
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<toril_runner::Shard>,
+    /// Run so many tests side by side.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) jobs: u32,
+    /// Try a test so often again that speaks against the code, whatever the suite says.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10))]
+    pub(crate) retries: Option<u32>,
+    /// Leave the other tests out once one did not pass.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// Exit with 4 also for tests that passed only in a retry.
+    #[arg(long)]
+    pub(crate) fail_on_flaky: bool,
+}
+
+impl ControlArguments {
+    /// As the runner takes it.
+    pub(crate) fn to_control(&self) -> toril_runner::Control {
+        toril_runner::Control {
+            shard: self.shard,
+            jobs: self.jobs,
+            retries: self.retries,
+            fail_fast: self.fail_fast,
+            fail_on_flaky: self.fail_on_flaky,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Args)]

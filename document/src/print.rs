@@ -10,6 +10,8 @@ impl fmt::Display for Value {
         match self {
             Value::String(text) => string(f, text),
             Value::Integer(number) => write!(f, "{number}"),
+            // With its point, which tells it from a whole number.
+            Value::Fraction(number) => write!(f, "{number:?}"),
             Value::Boolean(flag) => write!(f, "{flag}"),
             Value::Other(what) => write!(f, "{what:?}"),
             Value::Array(items) => {

@@ -26,6 +26,8 @@ pub enum Shape {
         /// The greatest.
         greatest: i64,
     },
+    /// Any number.
+    Number,
     /// A table.
     Table(TableShape),
     /// A list of tables.
@@ -129,6 +131,7 @@ impl Shape {
             Shape::Integer { least, greatest } => {
                 json!({ "type": "integer", "minimum": least, "maximum": greatest })
             }
+            Shape::Number => json!({ "type": "number" }),
             Shape::Table(table) => table.json_schema(),
             Shape::Tables(table) => json!({ "type": "array", "items": table.json_schema() }),
         }
@@ -144,6 +147,7 @@ impl Shape {
             Shape::Strings => "list of strings",
             Shape::Boolean => "boolean",
             Shape::Integer { .. } => "integer",
+            Shape::Number => "number",
             Shape::Table(_) => "table",
             Shape::Tables(_) => "list of tables",
         }

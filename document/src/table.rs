@@ -83,6 +83,7 @@ impl<'d> Table<'d> {
                 }
                 Shape::Boolean => Value::Boolean(true),
                 Shape::Integer { least, .. } => Value::Integer(*least),
+                Shape::Number => Value::Integer(0),
                 Shape::Table(_) => Value::Table(Vec::new()),
                 Shape::Tables(_) => {
                     Value::Array(vec![Located { value: Value::Table(Vec::new()), span: 0..0 }])
@@ -190,6 +191,21 @@ impl<'d> Table<'d> {
             }
             other => {
                 self.wrong_type(key, value.span, "a whole number", other.kind());
+                None
+            }
+        }
+    }
+
+    /// Takes any number.
+    pub fn number(&mut self, key: &'static str) -> Option<f64> {
+        let (_, value) = self.get(key, Shape::Number, false)?;
+        match value.value {
+            // Whole numbers that a fraction cannot hold are beyond what anybody measures.
+            #[expect(clippy::cast_precision_loss, reason = "see above")]
+            Value::Integer(number) => Some(number as f64),
+            Value::Fraction(number) => Some(number),
+            other => {
+                self.wrong_type(key, value.span, "a number", other.kind());
                 None
             }
         }
@@ -349,7 +365,7 @@ mod tests {
             let _ = table.required_string("name");
             let _ = table.integer("count", 0..=9);
             let mut inner = table.table("inner")?;
-            let _ = inner.duration("wait");
+            let _ = (inner.duration("wait"), inner.number("rate"));
             inner.finish();
             Some(())
         })

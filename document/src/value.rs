@@ -27,7 +27,9 @@ pub enum Value {
     Integer(i64),
     /// `true` or `false`.
     Boolean(bool),
-    /// A number with a fraction, or a date: nothing in toril's documents takes one.
+    /// A number with a fraction; always finite.
+    Fraction(f64),
+    /// A date, or a number without end: nothing in toril's documents takes one.
     Other(&'static str),
     /// An array.
     Array(Vec<Located<Value>>),
@@ -42,6 +44,7 @@ impl Value {
             Value::String(_) => "a string",
             Value::Integer(_) => "a whole number",
             Value::Boolean(_) => "true or false",
+            Value::Fraction(_) => "a number with a fraction",
             Value::Other(name) => name,
             Value::Array(_) => "a list",
             Value::Table(_) => "a table",
@@ -56,7 +59,10 @@ impl Value {
                 Err(_) => Value::Other("a number too large"),
             },
             DeValue::Boolean(flag) => Value::Boolean(flag),
-            DeValue::Float(_) => Value::Other("a number with a fraction"),
+            DeValue::Float(number) => match number.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() => Value::Fraction(number),
+                _ => Value::Other("a number that is not finite"),
+            },
             DeValue::Datetime(_) => Value::Other("a date"),
             DeValue::Array(items) => Value::Array(items.into_iter().map(located).collect()),
             DeValue::Table(table) => {

@@ -38,7 +38,7 @@ fn gathered(count: usize) -> Report {
     let mut run = HostRun::new("host-1");
     let names: Vec<String> = (0..count).map(|number| format!("test-{number}")).collect();
     let tests = [vec!["cases".to_owned()], names.clone()].concat();
-    run.take(&Event::RunStarted { suite: "many".into(), tests, run_as: "toril".into() });
+    run.take(&Event::RunStarted { suite: "many".into(), tests, left_out: 0, run_as: "toril".into() });
     let case = |number: usize| match number % 10 {
         0 => Case { name: format!("case-{number}"), result: CaseResult::Failed, reason: "1 != 2".into() },
         _ => Case { name: format!("case-{number}"), result: CaseResult::Passed, reason: String::new() },
@@ -54,7 +54,7 @@ fn gathered(count: usize) -> Report {
 
 fn ended(test: &str, outcome: Outcome, cases: Vec<Case>) -> Event {
     let line = "[    1.234567] something that a kernel says, of about the length that its lines have";
-    Event::TestEnded(TestResult {
+    Event::TestEnded(Box::new(TestResult {
         test: test.into(),
         outcome,
         reason: if outcome == Outcome::Passed { String::new() } else { "it panicked".into() },
@@ -65,7 +65,10 @@ fn ended(test: &str, outcome: Outcome, cases: Vec<Case>) -> Event {
         qemu: Vec::new(),
         reproduce: None,
         warnings: Vec::new(),
-    })
+        attempts: Vec::new(),
+        metrics: Vec::new(),
+        diagnosis: Vec::new(),
+    }))
 }
 
 fn milliseconds(start: Instant) -> f64 {

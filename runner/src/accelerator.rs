@@ -168,6 +168,7 @@ fn probe_test() -> Test {
         format: CaseFormat::toril(),
         expected: toolkit::contract::CASES.map(str::to_owned).to_vec(),
         count: None,
+        from: Vec::new(),
         only_expected: false,
     };
     Test {

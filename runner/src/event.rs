@@ -1,12 +1,17 @@
+use std::mem::take;
+
 use serde::{Deserialize, Serialize};
 
 use crate::accelerator::Accelerator;
 use crate::case::Case;
+use crate::execute::Executed;
+use crate::gate::Measured;
 use crate::source::SourceInfo;
+use crate::suite::Test;
 use crate::verdict::Outcome;
 
 /// What happens in a run, in its order. Every view and report is made of these.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The run begins.
@@ -15,6 +20,9 @@ pub enum Event {
         suite: String,
         /// The tests that will be run, in their order.
         tests: Vec<String>,
+        /// How many the suite has besides, which filters and shards leave out.
+        #[serde(default)]
+        left_out: usize,
         /// The user that they run as.
         run_as: String,
     },
@@ -58,14 +66,25 @@ pub enum Event {
         /// A piece of it, not always whole lines.
         text: String,
     },
+    /// An attempt at a test did not pass, and another follows.
+    AttemptEnded {
+        /// The test.
+        test: String,
+        /// Which attempt, from 1.
+        number: u32,
+        /// How many there may be.
+        of: u32,
+        /// What came of it.
+        attempt: Attempt,
+    },
     /// A test ended: its verdict is on record.
-    TestEnded(TestResult),
+    TestEnded(Box<TestResult>),
     /// The run ended.
     RunEnded(Counts),
 }
 
 /// What came of one test.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TestResult {
     /// Its name.
     pub test: String,
@@ -75,12 +94,21 @@ pub struct TestResult {
     pub reason: String,
     /// From its start to its verdict, in milliseconds.
     pub duration_ms: u64,
+    /// The attempts before the last, none of which passed; empty where it was tried once.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
     /// The cases that it reported, each name once.
     pub cases: Vec<Case>,
+    /// What was measured, and the limits on it.
+    #[serde(default)]
+    pub metrics: Vec<Measured>,
     /// What its guest ran under; nothing for commands.
     pub accelerator: Option<Accelerator>,
     /// The last lines that it printed, where it did not pass.
     pub last_lines: Vec<String>,
+    /// What was learnt of it where it did not end in time.
+    #[serde(default)]
+    pub diagnosis: Vec<String>,
     /// QEMU's command line as it was started; empty for commands.
     pub qemu: Vec<String>,
     /// A shell command that does the same by hand on that host; nothing where nothing was started. It may have several
@@ -91,12 +119,71 @@ pub struct TestResult {
     pub warnings: Vec<String>,
 }
 
+/// What came of an attempt at a test that was followed by another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its verdict.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: String,
+    /// From its start to its verdict, in milliseconds.
+    pub duration_ms: u64,
+    /// The cases that it reported, each name once.
+    pub cases: Vec<Case>,
+    /// What was measured, and the limits on it.
+    #[serde(default)]
+    pub metrics: Vec<Measured>,
+    /// The last lines that it printed.
+    pub last_lines: Vec<String>,
+    /// What was learnt of it where it did not end in time.
+    #[serde(default)]
+    pub diagnosis: Vec<String>,
+}
+
+impl TestResult {
+    /// A test that was not run.
+    pub(crate) fn not_run(test: &Test, outcome: Outcome, reason: String) -> TestResult {
+        TestResult {
+            test: test.name.clone(),
+            outcome,
+            reason,
+            duration_ms: 0,
+            attempts: Vec::new(),
+            cases: Vec::new(),
+            metrics: Vec::new(),
+            accelerator: None,
+            last_lines: Vec::new(),
+            diagnosis: Vec::new(),
+            qemu: Vec::new(),
+            reproduce: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// A test that was run; the rest is for the caller to say. What is told of it is taken out of `executed`.
+    pub(crate) fn of(test: &Test, executed: &mut Executed) -> TestResult {
+        let passed = executed.verdict.outcome == Outcome::Passed;
+        let reason = take(&mut executed.verdict.reason);
+        TestResult {
+            cases: take(&mut executed.cases),
+            last_lines: if passed { Vec::new() } else { take(&mut executed.last_lines) },
+            diagnosis: take(&mut executed.diagnosis),
+            qemu: take(&mut executed.qemu),
+            reproduce: executed.reproduce.take(),
+            warnings: take(&mut executed.warnings),
+            ..TestResult::not_run(test, executed.verdict.outcome, reason)
+        }
+    }
+}
+
 /// How many tests came out how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "named like the outcomes")]
 pub struct Counts {
     pub passed: u32,
+    #[serde(default)]
+    pub flaky: u32,
     pub failed: u32,
     pub crashed: u32,
     pub timed_out: u32,
@@ -110,6 +197,7 @@ impl Counts {
     pub fn of(&self, outcome: Outcome) -> u32 {
         match outcome {
             Outcome::Passed => self.passed,
+            Outcome::Flaky => self.flaky,
             Outcome::Failed => self.failed,
             Outcome::Crashed => self.crashed,
             Outcome::TimedOut => self.timed_out,
@@ -121,7 +209,7 @@ impl Counts {
 }
 
 /// A run that ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// What came of each test, in their order.
     pub results: Vec<TestResult>,
@@ -134,6 +222,9 @@ pub struct Summary {
     pub no_guests: bool,
     /// Whether it was stopped before its end.
     pub stopped: bool,
+    /// Whether a test that passed only in a retry counts as failed.
+    #[serde(default)]
+    pub flaky_fails: bool,
 }
 
 impl Summary {
@@ -145,6 +236,7 @@ impl Summary {
         };
         Counts {
             passed: of(Outcome::Passed),
+            flaky: of(Outcome::Flaky),
             failed: of(Outcome::Failed),
             crashed: of(Outcome::Crashed),
             timed_out: of(Outcome::TimedOut),

@@ -1,4 +1,3 @@
-use std::cell::Cell as Memory;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -11,7 +10,9 @@ use crate::accelerator::Accelerator;
 use crate::account::Account;
 use crate::case::Case;
 use crate::event::Event;
+use crate::gate::Gate;
 use crate::guest::{Cid, GuestPlan, Sandbox, Setting, Tools};
+use crate::memory::Memory;
 use crate::observe::{Heard, Transcript};
 use crate::run::Options;
 use crate::run_directory::RunDirectory;
@@ -39,7 +40,11 @@ pub(crate) struct Stage<'r> {
 pub(crate) struct Executed {
     pub verdict: Verdict,
     pub cases: Vec<Case>,
+    /// What was measured for each gate of the test, in its unit; or why it was not.
+    pub readings: Vec<Result<f64, String>>,
     pub last_lines: Vec<String>,
+    /// What was learnt of it where it did not end in time.
+    pub diagnosis: Vec<String>,
     /// What was not as the suite wants it, though the test ran.
     pub warnings: Vec<String>,
     pub qemu: Vec<String>,
@@ -164,6 +169,7 @@ impl<'r> Stage<'r> {
         let again = (is_guest && transcript.monitor.resumed.is_none())
             .then(|| self.again(&transcript, plan.cid.as_ref()))
             .flatten();
+        let ended = supervised.members.first().is_some_and(|subject| subject.ending.is_some());
         let verdict = judge(&evidence(test, &supervised, &transcript, helpers));
         let times = Times {
             first_output: transcript.found.first_output,
@@ -178,6 +184,8 @@ impl<'r> Stage<'r> {
         let executed = Executed {
             times,
             last_lines,
+            diagnosis: transcript.diagnosis(ended),
+            readings: transcript.readings(),
             cases: transcript.found.cases.cases,
             verdict,
             warnings,
@@ -260,6 +268,8 @@ impl Executed {
             verdict,
             warnings: Vec::new(),
             cases: Vec::new(),
+            readings: Vec::new(),
+            diagnosis: Vec::new(),
             last_lines: Vec::new(),
             qemu: Vec::new(),
             reproduce: None,
@@ -317,8 +327,9 @@ fn evidence<'t>(
     Evidence {
         subject,
         ending,
-        elapsed: supervised.elapsed,
-        last_output: found.last_output,
+        // What was still printed after QEMU was asked does not make it less silent.
+        elapsed: transcript.asked.map_or(supervised.elapsed, |asked| asked.at),
+        last_output: transcript.asked.map_or(found.last_output, |asked| asked.last_output),
         printed: transcript.printed(),
         panic_line: found.panic_line.clone(),
         exceptions: found.exceptions.clone(),
@@ -330,5 +341,6 @@ fn evidence<'t>(
         begun,
         helpers,
         awaited: test.companion.as_ref().and_then(|companion| companion.ready.as_ref()),
+        may_be_silent: test.gates.iter().any(Gate::notices_a_short_life),
     }
 }

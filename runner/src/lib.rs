@@ -6,16 +6,21 @@
 
 mod accelerator;
 mod account;
+mod attempts;
 mod capture;
 mod case;
+mod control;
 mod event;
 mod execute;
+mod gate;
 mod guest;
 mod isolation;
+mod memory;
 mod observe;
 pub mod report;
 mod run;
 mod run_directory;
+mod schedule;
 mod shell;
 mod source;
 mod step;
@@ -27,7 +32,9 @@ mod verify;
 
 pub use accelerator::{Accelerator, AcceleratorPolicy, KvmState, probe_kvm};
 pub use case::{Case, CaseFormat, CaseResult, LineFormat};
-pub use event::{Counts, Event, Summary, TestResult};
+pub use control::{Control, Shard, is_wanted};
+pub use event::{Attempt, Counts, Event, Summary, TestResult};
+pub use gate::{Gate, Measured, Metric};
 pub use isolation::isolate;
 pub use run::{Options, run};
 pub use source::{SourceInfo, Supply};

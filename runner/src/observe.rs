@@ -3,8 +3,9 @@ use std::time::{Duration, Instant};
 use crate::capture::{Capture, Lines, Utf8Stream};
 use crate::case::CaseLog;
 use crate::event::Event;
-use crate::guest::Monitor;
-use crate::suite::{Pattern, Test};
+use crate::gate::{Gate, Metric};
+use crate::guest::{Inquiry, Monitor};
+use crate::suite::{Pattern, SERIAL, Test};
 use crate::supervise::{Observer, Sign, Stream};
 use crate::verdict::{Cut, STORM};
 
@@ -14,6 +15,12 @@ const BROKEN: [&str; 5] =
 
 /// How long a guest that panicked may go on to say more, or to end by itself.
 const AFTER_PANIC: Duration = Duration::from_millis(300);
+
+/// How long QEMU may take to tell what it knows of a guest that does not end.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long such a guest may go on after an NMI, to say how far it got and to end.
+const AFTER_NMI: Duration = Duration::from_secs(3);
 
 /// How long QEMU may go on to say more.
 const AFTER_BREAKAGE: Duration = Duration::from_millis(100);
@@ -36,6 +43,18 @@ pub(crate) struct Transcript<'t> {
     awaited: Vec<Awaited>,
     pub found: Found,
     pub monitor: Monitor,
+    /// How things stood when QEMU was asked, where it was.
+    pub asked: Option<Asked>,
+}
+
+/// How things stood before QEMU was asked of a test that did not end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// When, counted from the test's start.
+    pub at: Duration,
+    pub last_output: Option<Duration>,
+    printed: u64,
+    cases: usize,
 }
 
 /// Something that prints.
@@ -47,11 +66,19 @@ pub(crate) struct Channel {
     lines: Lines,
     /// The last line that is not empty.
     pub last_line: String,
+    /// Whether cases are reported there.
+    carries_cases: bool,
 }
 
 impl Channel {
     pub(crate) fn named(name: impl Into<String>) -> Channel {
         Channel { name: name.into(), ..Channel::default() }
+    }
+
+    /// The same channel, which reports cases where the test's rules want it to.
+    fn for_cases(self, name: &str, test: &Test) -> Channel {
+        let from = test.cases.as_ref().map(|rules| rules.from.as_slice()).unwrap_or_default();
+        Channel { carries_cases: from.is_empty() || from.iter().any(|wanted| wanted == name), ..self }
     }
 
     fn last_lines(&self, count: usize) -> impl Iterator<Item = String> {
@@ -81,11 +108,15 @@ pub(crate) struct Heard {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub cases: CaseLog,
+    /// When the last case came that was new, counted from the test's start.
+    pub last_case: Duration,
     pub panic_line: Option<String>,
     pub exceptions: (u64, String),
     pub broken: Option<String>,
     /// Whether a line had what a good end needs, in the order of [`Test::must_print`].
     printed: Vec<bool>,
+    /// What was read for each gate, in its unit.
+    readings: Vec<Option<Result<f64, String>>>,
     last_line: String,
     last_error_line: String,
     pub first_output: Option<Duration>,
@@ -108,13 +139,25 @@ impl<'t> Transcript<'t> {
             start,
             sink,
             live_text: Utf8Stream::default(),
-            stdout: Channel::default(),
+            stdout: Channel::default().for_cases(SERIAL, test),
             stderr: if is_guest { Channel::named("qemu") } else { Channel::default() },
-            consoles: heard.consoles,
+            consoles: heard
+                .consoles
+                .into_iter()
+                .map(|console| {
+                    let name = console.name.clone();
+                    console.for_cases(&name, test)
+                })
+                .collect(),
             helpers: heard.helpers,
             awaited: heard.awaited,
-            found: Found { printed: vec![false; test.must_print.len()], ..Found::default() },
+            found: Found {
+                printed: vec![false; test.must_print.len()],
+                readings: vec![None; test.gates.len()],
+                ..Found::default()
+            },
             monitor: Monitor::default(),
+            asked: None,
         }
     }
 
@@ -124,13 +167,59 @@ impl<'t> Transcript<'t> {
         for channel in std::iter::once(&mut self.stdout).chain(&mut self.consoles) {
             channel.lines.finish(|line| {
                 note(&mut channel.last_line, line);
-                found.line(test, line, *sink);
+                found.line(test, line, channel.carries_cases, *sink);
             });
         }
         self.stderr.lines.finish(|line| found.error_line(line));
         for helper in &mut self.helpers {
             helper.lines.finish(|line| note(&mut helper.last_line, line));
         }
+    }
+
+    /// What was learnt of a test that did not end; `ended` is whether it did after an NMI.
+    pub(crate) fn diagnosis(&self, ended: bool) -> Vec<String> {
+        let Some(asked) = self.asked else { return Vec::new() };
+        let mut lines = self.monitor.inquiry.lines();
+        let more = |now: u64, before: u64| now.saturating_sub(before);
+        let printed = more(self.printed(), asked.printed);
+        let cases = more(self.found.cases.cases.len() as u64, asked.cases as u64);
+        match self.monitor.inquiry.nmi() {
+            None => {}
+            Some(Err(why)) => lines.push(format!("QEMU would not inject an NMI: {why}")),
+            Some(Ok(())) if printed == 0 && !ended => {
+                lines.push("an NMI was injected, and nothing came of it".into())
+            }
+            Some(Ok(())) => {
+                let end = if ended { ", and it ended" } else { "" };
+                lines.push(format!(
+                    "after an NMI it printed {printed} more bytes, with {cases} more cases{end}"
+                ));
+            }
+        }
+        lines
+    }
+
+    /// What was measured for each gate, in its unit; or why it was not.
+    pub(crate) fn readings(&self) -> Vec<Result<f64, String>> {
+        let gates = self.test.gates.iter().zip(&self.found.readings);
+        let of = |gate: &Gate, read: &Option<Result<f64, String>>| match &gate.metric {
+            Metric::BootTime => match (self.monitor.resumed, self.monitor.ended) {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "a fraction holds the microseconds of centuries"
+                )]
+                (Some(begun), Some(ended)) => Ok(gate.of_microseconds(ended.saturating_sub(begun) as f64)),
+                (_, None) => {
+                    Err("QEMU told no end of the guest, as it does for a reset or a shutdown".into())
+                }
+                (None, _) => Err("QEMU did not let the guest run".into()),
+            },
+            Metric::WallTime(pattern) | Metric::Value(pattern) => match read {
+                Some(read) => read.clone(),
+                None => Err(format!("no line had {pattern:?}")),
+            },
+        };
+        gates.map(|(gate, read)| of(gate, read)).collect()
     }
 
     /// The last lines of all that it printed, and of those helpers that `telling` chooses by their number.
@@ -169,12 +258,20 @@ impl Found {
         patterns.filter(|(_, printed)| !**printed).map(|(pattern, _)| pattern).collect()
     }
 
-    fn line(&mut self, test: &Test, line: &str, sink: &mut dyn FnMut(Event)) {
+    /// Takes a line; `carries_cases` is whether the channel that it came from is one that reports cases.
+    fn line(&mut self, test: &Test, line: &str, carries_cases: bool, sink: &mut dyn FnMut(Event)) {
         note(&mut self.last_line, line);
+        for (gate, reading) in test.gates.iter().zip(&mut self.readings) {
+            if reading.is_none() {
+                *reading = read(gate, line, self.last_output);
+            }
+        }
         for (pattern, printed) in test.must_print.iter().zip(&mut self.printed) {
             *printed = *printed || pattern.is_found_in(line);
         }
-        if let Some(case) = test.cases.as_ref().and_then(|rules| self.cases.take(&rules.format, line)) {
+        let rules = test.cases.as_ref().filter(|_| carries_cases);
+        if let Some(case) = rules.and_then(|rules| self.cases.take(&rules.format, line)) {
+            self.last_case = self.last_output.unwrap_or_default();
             sink(Event::Case { test: test.name.clone(), case });
             return;
         }
@@ -198,6 +295,21 @@ impl Found {
             self.broken = Some(line.to_owned());
         }
         line.clone_into(&mut self.last_error_line);
+    }
+}
+
+/// What a line says for a gate, at this time after the start.
+fn read(gate: &Gate, line: &str, now: Option<Duration>) -> Option<Result<f64, String>> {
+    match &gate.metric {
+        Metric::BootTime => None,
+        Metric::WallTime(marker) => marker
+            .is_found_in(line)
+            .then(|| Ok(gate.of_microseconds(now.unwrap_or_default().as_secs_f64() * 1e6))),
+        Metric::Value(pattern) => {
+            let text = pattern.captures(line)?.name("value")?.as_str();
+            let value = text.parse().ok().filter(|value: &f64| value.is_finite());
+            Some(value.ok_or_else(|| format!("`{text}` is no number")))
+        }
     }
 }
 
@@ -237,7 +349,7 @@ impl Observer for Transcript<'_> {
                 channel.lines.take(bytes, |line| {
                     note(&mut channel.last_line, line);
                     look_for(awaited, 0, line);
-                    found.line(test, line, *sink);
+                    found.line(test, line, channel.carries_cases, *sink);
                 });
             }
             Stream::Stderr => {
@@ -261,6 +373,26 @@ impl Observer for Transcript<'_> {
         }
     }
 
+    fn questions(&mut self, cut: Cut) -> Option<(Vec<u8>, Duration)> {
+        let is_late = matches!(cut, Cut::Deadline(_) | Cut::CaseDeadline(_));
+        if !is_late || self.monitor.resumed.is_none() {
+            return None;
+        }
+        self.asked = Some(Asked {
+            at: self.start.elapsed(),
+            last_output: self.found.last_output,
+            printed: self.printed(),
+            cases: self.found.cases.cases.len(),
+        });
+        let patience = if self.test.inject_nmi { AFTER_NMI } else { ANSWER };
+        Some((Inquiry::questions(self.test.inject_nmi), patience))
+    }
+
+    fn has_answers(&self) -> bool {
+        // After an NMI the guest is left the time to say how far it got, and to end.
+        !self.test.inject_nmi && self.monitor.inquiry.is_answered()
+    }
+
     fn has_seen(&self, sign: &Sign) -> bool {
         match sign {
             Sign::Pattern(index) => self.awaited.get(*index).is_some_and(|awaited| awaited.seen),
@@ -278,6 +410,11 @@ impl Observer for Transcript<'_> {
         }
         if self.found.exceptions.0 >= STORM {
             return Some((Cut::Storm, Duration::ZERO));
+        }
+        if let Some(limit) = self.test.case_deadline
+            && self.start.elapsed().saturating_sub(self.found.last_case) >= limit
+        {
+            return Some((Cut::CaseDeadline(limit), Duration::ZERO));
         }
         let limit = self.test.output_limit;
         let helpers = self.helpers.iter().map(|helper| helper.capture.total);

@@ -1,23 +1,27 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 
-use crate::accelerator::{Accelerator, AcceleratorPolicy, Choice, choose, probe_on};
-use crate::event::{Event, Summary, TestResult};
+use crate::accelerator::{AcceleratorPolicy, Choice, choose, probe_on};
+use crate::attempts::{Attempts, SoFar, Until, is_guest};
+use crate::control::{Control, chosen};
+use crate::event::{Event, Summary};
 use crate::execute::Stage;
+use crate::schedule::do_all;
 use crate::source::Supply;
-use crate::suite::{Action, Suite, Test};
-use crate::verdict::Outcome;
+use crate::suite::Suite;
 
 /// How a suite is run here.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What the user says of the accelerator.
     pub accelerator: AcceleratorPolicy,
-    /// Only tests whose names contain one of these; every test where there are none.
+    /// Only tests that one of these means ([`crate::is_wanted`]); every test where there are none.
     pub filter: Vec<String>,
+    /// Which part of them, how many side by side, how often again.
+    pub control: Control,
     /// The user that tests run as, whatever the suite says.
     pub run_as: Option<String>,
     /// Whether what tests print is told as it comes ([`Event::Output`]).
@@ -44,6 +48,7 @@ impl Default for Options {
         Options {
             accelerator: AcceleratorPolicy::default(),
             filter: Vec::new(),
+            control: Control::default(),
             run_as: None,
             live: false,
             input: None,
@@ -57,16 +62,21 @@ impl Default for Options {
 }
 
 /// Runs a suite on this machine, as root: tells what happens as it happens, and what came of it. When `stop` becomes
-/// true the running test is ended and the others are skipped. Nothing that a test started is left afterwards.
-pub fn run(suite: &Suite, options: &Options, sink: &mut dyn FnMut(Event), stop: &AtomicBool) -> Summary {
+/// true the running tests are ended and the others are skipped. Nothing that a test started is left afterwards.
+pub fn run(
+    suite: &Suite,
+    options: &Options,
+    sink: &mut (dyn FnMut(Event) + Send),
+    stop: &AtomicBool,
+) -> Summary {
+    let (sink, control) = (Mutex::new(sink), &options.control);
+    let tell = |event: Event| (sink.lock().unwrap_or_else(PoisonError::into_inner))(event);
     let run_as = options.run_as.as_deref().unwrap_or(&suite.run_as);
-    let wanted = |test: &&Test| {
-        options.filter.is_empty() || options.filter.iter().any(|part| test.name.contains(part))
-    };
-    let tests: Vec<&Test> = suite.tests.iter().filter(wanted).collect();
-    sink(Event::RunStarted {
+    let tests = chosen(suite, &options.filter, control.shard);
+    tell(Event::RunStarted {
         suite: suite.name.clone(),
         tests: tests.iter().map(|test| test.name.clone()).collect(),
+        left_out: suite.tests.len() - tests.len(),
         run_as: run_as.to_owned(),
     });
     let mut source = None;
@@ -76,7 +86,7 @@ pub fn run(suite: &Suite, options: &Options, sink: &mut dyn FnMut(Event), stop: 
                 if let Event::SourceReady { source: info, .. } = &event {
                     source = Some(info.clone());
                 }
-                sink(event);
+                tell(event);
             };
             stage.source = Some(stage.lay_out(supply, &mut sink)?);
         }
@@ -85,82 +95,34 @@ pub fn run(suite: &Suite, options: &Options, sink: &mut dyn FnMut(Event), stop: 
     let choice = match &stage {
         Ok(stage) if tests.iter().any(|test| is_guest(test)) => {
             let choice = choose(options.accelerator, suite.accelerator, || probe_on(stage));
-            sink(Event::AcceleratorChosen { accelerator: choice.accelerator, reason: choice.reason.clone() });
+            tell(Event::AcceleratorChosen { accelerator: choice.accelerator, reason: choice.reason.clone() });
             choice
         }
         _ => Choice { accelerator: None, reason: String::new() },
     };
     let no_guests = choice.accelerator.is_none() && tests.iter().any(|test| is_guest(test));
-    let mut summary = Summary { accelerator: choice.accelerator, no_guests, source, ..Summary::default() };
-    for test in tests {
-        let stage = stage.as_ref().map_err(String::as_str);
-        let result = run_test(test, stage, &choice, sink, stop);
-        // A test that came to its own end counts, whenever the wish to stop came.
-        summary.stopped |= result.outcome == Outcome::Skipped && stop.load(Ordering::Relaxed);
-        summary.results.push(result);
-    }
-    sink(Event::RunEnded(summary.counts()));
+    let until = suite.deadline.map(Until::from_now);
+    let attempts = Attempts {
+        stage: stage.as_ref().map_err(String::as_str),
+        choice: &choice,
+        retries: control.retries,
+        fail_fast: suite.fail_fast || control.fail_fast,
+        until,
+        stop,
+        tell: &tell,
+        so_far: SoFar::default(),
+    };
+    let jobs = usize::try_from(control.jobs).unwrap_or(usize::MAX);
+    let results =
+        do_all(&tests, jobs, |test| test.alone || !test.gates.is_empty(), |test| attempts.run(test));
+    let summary = Summary {
+        results,
+        accelerator: choice.accelerator,
+        no_guests,
+        stopped: attempts.was_stopped(),
+        source,
+        flaky_fails: suite.flaky_fails || control.fail_on_flaky,
+    };
+    tell(Event::RunEnded(summary.counts()));
     summary
-}
-
-fn is_guest(test: &Test) -> bool {
-    matches!(test.action, Action::Guest(_))
-}
-
-fn run_test(
-    test: &Test,
-    stage: Result<&Stage<'_>, &str>,
-    choice: &Choice,
-    sink: &mut dyn FnMut(Event),
-    stop: &AtomicBool,
-) -> TestResult {
-    let accelerator = choice.accelerator.filter(|_| is_guest(test));
-    sink(Event::TestStarted { test: test.name.clone() });
-    let not_run = |outcome, reason: &str| TestResult {
-        test: test.name.clone(),
-        outcome,
-        reason: reason.to_owned(),
-        duration_ms: 0,
-        cases: Vec::new(),
-        accelerator,
-        last_lines: Vec::new(),
-        qemu: Vec::new(),
-        reproduce: None,
-        warnings: Vec::new(),
-    };
-    let result = match stage {
-        _ if stop.load(Ordering::Relaxed) => not_run(Outcome::Skipped, "the run was stopped"),
-        Err(why) => not_run(Outcome::Error, why),
-        Ok(_) if is_guest(test) && accelerator.is_none() => not_run(Outcome::Skipped, &choice.reason),
-        Ok(stage) => return execute(test, stage, accelerator, sink),
-    };
-    sink(Event::TestEnded(result.clone()));
-    result
-}
-
-fn execute(
-    test: &Test,
-    stage: &Stage<'_>,
-    accelerator: Option<Accelerator>,
-    sink: &mut dyn FnMut(Event),
-) -> TestResult {
-    let start = Instant::now();
-    let mut executed = stage.execute(test, accelerator, sink);
-    let passed = executed.verdict.outcome == Outcome::Passed;
-    let result = TestResult {
-        test: test.name.clone(),
-        outcome: executed.verdict.outcome,
-        reason: std::mem::take(&mut executed.verdict.reason),
-        duration_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-        cases: std::mem::take(&mut executed.cases),
-        accelerator,
-        last_lines: if passed { Vec::new() } else { std::mem::take(&mut executed.last_lines) },
-        qemu: std::mem::take(&mut executed.qemu),
-        reproduce: executed.reproduce.take(),
-        warnings: std::mem::take(&mut executed.warnings),
-    };
-    // On record before the test's folder is removed.
-    sink(Event::TestEnded(result.clone()));
-    drop(executed);
-    result
 }

@@ -83,6 +83,14 @@ impl Observer for Printed {
         (self.both.total > self.limit).then_some((Cut::Flood(self.limit), Duration::ZERO))
     }
 
+    fn questions(&mut self, _: Cut) -> Option<(Vec<u8>, Duration)> {
+        None
+    }
+
+    fn has_answers(&self) -> bool {
+        true
+    }
+
     fn has_seen(&self, _: &Sign) -> bool {
         false
     }

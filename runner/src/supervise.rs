@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,13 @@ pub(crate) trait Observer {
 
     /// Why the test is to be ended, and how much longer it may run to say more.
     fn cut(&self) -> Option<(Cut, Duration)>;
+
+    /// What QEMU is to be asked of a test that is to be ended for this, through its monitor, and how long the answers
+    /// may take; nothing where there is nothing to ask.
+    fn questions(&mut self, cut: Cut) -> Option<(Vec<u8>, Duration)>;
+
+    /// Whether nothing more is to come of the questions.
+    fn has_answers(&self) -> bool;
 
     /// Whether a sign that is read from the streams was there.
     fn has_seen(&self, sign: &Sign) -> bool;
@@ -236,6 +244,14 @@ impl Cast<'_> {
         }
     }
 
+    /// Sends something to QEMU's monitor; `false` where that cannot be.
+    fn ask(&mut self, text: &[u8]) -> bool {
+        let mut channels = self.channels.iter_mut();
+        let monitor = channels.find(|(stream, _)| *stream == Stream::Monitor);
+        // It is short, and fits into the socket though nobody may read it.
+        monitor.and_then(|(_, socket)| socket.as_mut()).is_some_and(|socket| socket.write_all(text).is_ok())
+    }
+
     fn waits_for_sockets(&self) -> bool {
         let waits = self.actors.iter().filter_map(|actor| actor.waiting.as_ref());
         waits.flat_map(|member| &member.waits).any(|sign| matches!(sign, Sign::Socket(_)))
@@ -266,6 +282,8 @@ impl Cast<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running,
+    /// It is to be ended, and QEMU is asked why it did not end before.
+    Asking(Instant),
     /// It has ended; others may still end of their own accord.
     Settling(Instant),
     /// Everything is being ended.
@@ -282,12 +300,25 @@ struct State {
 }
 
 impl State {
-    fn proceed(&mut self, now: Instant, cast: &mut Cast<'_>, stop: &AtomicBool, observer: &dyn Observer) {
+    fn proceed(&mut self, now: Instant, cast: &mut Cast<'_>, stop: &AtomicBool, observer: &mut dyn Observer) {
         if self.phase == Phase::Running {
             cast.start_those_that_may(observer);
             self.consider_ending(now, cast, stop, observer);
-            if self.ending.is_some() {
-                self.phase = Phase::Settling(self.settled_at(now, cast, observer));
+            if let Some(ending) = &self.ending {
+                let questions = match ending {
+                    Ending::Cut(cut) => observer.questions(*cut),
+                    Ending::Exited(_) | Ending::NotStarted(_) => None,
+                };
+                self.phase = match questions.filter(|(text, _)| cast.ask(text)) {
+                    Some((_, patience)) => Phase::Asking(now + patience),
+                    None => Phase::Settling(self.settled_at(now, cast, observer)),
+                };
+            }
+        }
+        if let Phase::Asking(until) = self.phase {
+            let is_over = cast.actors.first().is_none_or(|subject| subject.end.ending.is_some());
+            if now >= until || is_over || observer.has_answers() || stop.load(Ordering::Relaxed) {
+                self.phase = Phase::Settling(now);
             }
         }
         if let Phase::Settling(until) = self.phase {
@@ -334,7 +365,7 @@ impl State {
     /// How long to wait for anything to happen.
     fn patience(&self, now: Instant, cast: &Cast<'_>) -> Duration {
         let next = match (self.phase, self.cut) {
-            (Phase::Settling(until) | Phase::Draining(until), _) => until,
+            (Phase::Asking(until) | Phase::Settling(until) | Phase::Draining(until), _) => until,
             (Phase::Running, Some((_, at))) => at.min(self.until),
             (Phase::Running, None) => self.until,
         };

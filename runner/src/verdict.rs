@@ -14,7 +14,8 @@ use crate::suite::ExpectedEnd;
 pub(crate) use evidence::{Cut, Ending, Evidence, Exit, GuestEvidence, STORM, Subject};
 pub(crate) use helpers::HelperEvidence;
 pub use outcome::{Outcome, exit_status};
-use words::{after_colon, seconds, signal_name, size};
+pub(crate) use words::seconds;
+use words::{after_colon, signal_name, size};
 
 /// An outcome and what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,25 +119,37 @@ fn crashed(evidence: &Evidence<'_>) -> Option<Verdict> {
 fn timed_out(evidence: &Evidence<'_>) -> Option<Verdict> {
     let limit = match evidence.ending {
         Ending::Cut(Cut::Deadline(limit)) => limit,
+        Ending::Cut(Cut::CaseDeadline(limit)) => {
+            let last = evidence.cases.cases.last().map(|case| format!(" after {}", case.name));
+            let last = last.unwrap_or_default();
+            return Some(verdict(
+                Outcome::TimedOut,
+                format!("no new case within {}{last}; {}", seconds(limit), silence(evidence)),
+            ));
+        }
         // Judged by what became of the other process.
         Ending::Cut(Cut::Support | Cut::Companion) => return None,
         // Both are judged above when there is a line to show; a cut without one is no end either.
         Ending::Cut(_) => evidence.elapsed,
         Ending::Exited(_) | Ending::NotStarted(_) => return None,
     };
-    let silence = match evidence.last_output {
-        None => "silent from the start".into(),
-        Some(last) if evidence.elapsed.saturating_sub(last) < Duration::from_millis(500) => {
-            format!("still printing, {} so far", size(evidence.printed))
-        }
-        Some(last) => format!("silent since {} after its start", seconds(last)),
-    };
-    let mut reason = format!("no end within {}; {silence}", seconds(limit));
+    let mut reason = format!("no end within {}; {}", seconds(limit), silence(evidence));
     let failed = evidence.cases.cases.iter().filter(|case| case.result == CaseResult::Failed).count();
     if failed > 0 {
         reason.push_str(&format!("; {failed} of its cases had failed"));
     }
     Some(verdict(Outcome::TimedOut, reason))
+}
+
+/// Whether it still printed when it was ended, and since when it did not.
+fn silence(evidence: &Evidence<'_>) -> String {
+    match evidence.last_output {
+        None => "silent from the start".into(),
+        Some(last) if evidence.elapsed.saturating_sub(last) < Duration::from_millis(500) => {
+            format!("still printing, {} so far", size(evidence.printed))
+        }
+        Some(last) => format!("silent since {} after its start", seconds(last)),
+    }
 }
 
 fn not_runnable(evidence: &Evidence<'_>) -> Option<Verdict> {

@@ -12,8 +12,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use toril_machine::{FIGURES, Fingerprint, HostLock, LockError, LockHolder, Machine, RECIPE};
 use toril_provisioner::{Bundle, HostInfo, LAST_RUN};
 use toril_runner::{
-    AcceleratorPolicy, ExpectedEnd, Forward, GuestSettings, Kernel, ProbeResult, Share, SourceInfo, Suite,
-    Supply,
+    AcceleratorPolicy, Control, ExpectedEnd, Forward, GuestSettings, Kernel, ProbeResult, Share, SourceInfo,
+    Suite, Supply,
 };
 
 use super::front::read_recipe;
@@ -34,8 +34,10 @@ pub(crate) struct TestJob {
     pub(crate) suite: String,
     pub(crate) tests: Tests,
     pub(crate) policy: AcceleratorPolicy,
-    /// Only tests whose names contain one of these; all of them where there is none.
+    /// Only tests that one of these means; all of them where there is none.
     pub(crate) filter: Vec<String>,
+    /// Which part of them, how many side by side, how often again.
+    pub(crate) control: Control,
     /// Whether the guests' output is wanted as it comes.
     pub(crate) live: bool,
     /// Where the tree comes from that is tested, if there is one.
@@ -261,6 +263,7 @@ impl Worker {
             debugger,
             accelerator: job.policy,
             filter: job.filter.clone(),
+            control: job.control.clone(),
             live: job.live,
             source: job.source.clone().map(|source| match source {
                 SourceOrder::Sent(info) => Supply::Archive { file: run.source(), info },

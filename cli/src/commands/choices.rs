@@ -59,8 +59,7 @@ impl Chooser {
         let vars = variables(&self.settings.set, &arguments.set);
         let document = document_name(&name, &origin);
         let suite = Suite::parse(&document, &text, &vars)?;
-        let wanted = |name: &str| arguments.filter.iter().any(|text| name.contains(text.as_str()));
-        if !arguments.filter.is_empty() && !suite.tests.iter().any(|test| wanted(&test.name)) {
+        if !suite.tests.iter().any(|test| toril_runner::is_wanted(&arguments.filter, &test.name)) {
             let names: Vec<&str> = suite.tests.iter().map(|test| test.name.as_str()).collect();
             let filters = arguments.filter.join(", ");
             return Err(UsageError::Other(format!(

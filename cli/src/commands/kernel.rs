@@ -70,6 +70,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
             tests: Tests::Kernel(test),
             policy: work::policy(chooser.accelerator(arguments.accelerator), &host),
             filter: Vec::new(),
+            control: toril_runner::Control::default(),
             live: true,
             source: share.as_ref().map(|(info, _)| SourceOrder::Sent(info.clone())),
         });

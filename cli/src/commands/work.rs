@@ -46,6 +46,7 @@ struct Task {
     /// The tree that is tested, if there is one.
     source: Option<Supply>,
     filter: Vec<String>,
+    control: toril_runner::Control,
     accelerator: Option<Accelerator>,
     /// How long to wait for another run to end.
     wait: Duration,
@@ -121,6 +122,7 @@ fn testing(chooser: &Chooser, suite: &arguments::SuiteChoice, running: &Running)
     Ok(Task {
         suite: Some(chooser.suite(suite)?),
         filter: suite.filter.clone(),
+        control: suite.control.to_control(),
         accelerator: chooser.accelerator(suite.accelerator),
         wait: chooser.wait(running),
         ..Task::default()
@@ -369,6 +371,7 @@ async fn inspect(
             tests: Tests::Suite { text: suite.text.clone(), vars: suite.vars.clone() },
             policy: policy(task.accelerator, host),
             filter: task.filter.clone(),
+            control: task.control.clone(),
             live: false,
             source: task.source.as_ref().map(|supply| supply.order.clone()),
         }));

@@ -36,7 +36,8 @@ pub(super) fn lines(outcomes: &[HostOutcome]) -> Vec<String> {
 
 fn is_fine(outcome: Outcome) -> bool {
     match outcome {
-        Outcome::Passed | Outcome::Skipped => true,
+        // Every attempt of a flaky one was shown when it ended.
+        Outcome::Passed | Outcome::Flaky | Outcome::Skipped => true,
         Outcome::Failed | Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete | Outcome::Error => {
             false
         }
@@ -45,18 +46,30 @@ fn is_fine(outcome: Outcome) -> bool {
 
 /// The cases of a test that failed, its last lines, and how to do the same by hand.
 pub(super) fn details(result: &TestResult, most_lines: usize) -> Vec<String> {
-    let failed = result.cases.iter().filter(|case| case.result == CaseResult::Failed);
-    let mut lines: Vec<String> = failed.map(|known| format!("      {}", case(known))).collect();
-    // A guest in a loop says the same again and again.
-    let said: Vec<&[String]> = result.last_lines.chunk_by(|one, next| one == next).collect();
-    for same in &said[said.len().saturating_sub(most_lines)..] {
-        let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
-        lines.push(format!("      {} {}{times}", style("|").dim(), same[0]));
-    }
+    let mut lines = told(&result.cases, &result.diagnosis, &result.last_lines, most_lines);
     if let Some(command) = &result.reproduce {
         // A guest that needs other processes takes several lines.
         let start = if command.contains('\n') { "\n" } else { " " };
         lines.push(format!("      by hand on the host:{start}{command}"));
+    }
+    lines
+}
+
+/// The cases that failed, what was learnt, and the last lines.
+pub(super) fn told(
+    cases: &[Case],
+    diagnosis: &[String],
+    last_lines: &[String],
+    most_lines: usize,
+) -> Vec<String> {
+    let failed = cases.iter().filter(|case| case.result == CaseResult::Failed);
+    let mut lines: Vec<String> = failed.map(|known| format!("      {}", case(known))).collect();
+    lines.extend(diagnosis.iter().map(|line| format!("      {line}")));
+    // A guest in a loop says the same again and again.
+    let said: Vec<&[String]> = last_lines.chunk_by(|one, next| one == next).collect();
+    for same in &said[said.len().saturating_sub(most_lines)..] {
+        let times = if same.len() > 1 { format!(" ({} times)", same.len()) } else { String::new() };
+        lines.push(format!("      {} {}{times}", style("|").dim(), same[0]));
     }
     lines
 }

@@ -247,9 +247,11 @@ impl Human {
 
     fn test(&mut self, host: Option<&str>, event: &TestEvent) {
         match event {
-            TestEvent::RunStarted { suite, tests, run_as } => {
+            TestEvent::RunStarted { suite, tests, left_out, run_as } => {
                 let plural = if tests.len() == 1 { "" } else { "s" };
-                self.line(host, &format!("suite {suite}: {} test{plural} as user {run_as}", tests.len()));
+                let others = if *left_out > 0 { format!("; {left_out} left out") } else { String::new() };
+                let count = tests.len();
+                self.line(host, &format!("suite {suite}: {count} test{plural} as user {run_as}{others}"));
             }
             TestEvent::SourceReady { source, .. } => {
                 self.line(host, &format!("source  {source}"));
@@ -269,6 +271,17 @@ impl Human {
                 }
             }
             TestEvent::Output { text, .. } => self.raw(text),
+            TestEvent::AttemptEnded { test, number, of, attempt } => {
+                let word = style(attempt.outcome.words()).yellow().bold();
+                let reason = &attempt.reason;
+                self.line(
+                    host,
+                    &format!("{word} {test}, attempt {number} of {of}: {reason}; it is tried again"),
+                );
+                let told =
+                    failures::told(&attempt.cases, &attempt.diagnosis, &attempt.last_lines, usize::MAX);
+                told.iter().for_each(|line| self.print(line));
+            }
             TestEvent::TestEnded(result) => self.result(host, result),
             TestEvent::RunEnded(_) => self.clear(host),
         }
@@ -278,6 +291,7 @@ impl Human {
         let word = match result.outcome {
             Outcome::Passed => style(result.outcome.words()).green(),
             Outcome::Skipped => style(result.outcome.words()).yellow(),
+            Outcome::Flaky => style(result.outcome.words()).yellow().bold(),
             _ => style(result.outcome.words()).red().bold(),
         };
         let time = Duration::from_millis(result.duration_ms).as_secs_f64();

@@ -106,7 +106,11 @@ impl Scope {
             },
             Value::Array(items) => items.iter_mut().flat_map(|item| self.render(item)).collect(),
             Value::Table(entries) => entries.iter_mut().flat_map(|(_, item)| self.render(item)).collect(),
-            Value::String(_) | Value::Integer(_) | Value::Boolean(_) | Value::Other(_) => Vec::new(),
+            Value::String(_)
+            | Value::Integer(_)
+            | Value::Boolean(_)
+            | Value::Fraction(_)
+            | Value::Other(_) => Vec::new(),
         }
     }
 

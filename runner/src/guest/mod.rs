@@ -4,6 +4,7 @@ mod by_hand;
 mod command_line;
 mod devices;
 mod forward;
+mod inquiry;
 mod kernel;
 mod monitor;
 mod plan;
@@ -15,6 +16,7 @@ mod vsock;
 
 pub(crate) use command_line::{Channels, QemuCommand, Sandbox};
 pub(crate) use devices::Devices;
+pub(crate) use inquiry::Inquiry;
 pub(crate) use monitor::{GO, GREET, Monitor};
 pub(crate) use plan::{GuestPlan, Setting};
 pub(crate) use tools::Tools;

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::inquiry::Inquiry;
+
 /// What QEMU's monitor is sent before QEMU is even started: it waits in the socket, so that no event is lost (the
 /// guest is started only by `cont`) and no round trip is spent.
 pub(crate) const GO: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n";
@@ -23,6 +25,8 @@ pub(crate) struct Monitor {
     pub shutdown: Option<String>,
     /// The guest said that it panicked.
     pub panicked: bool,
+    /// What it answers where it is asked of a guest that does not end.
+    pub inquiry: Inquiry,
 }
 
 /// A longer line is none of QEMU's.
@@ -56,6 +60,9 @@ impl Monitor {
             {
                 self.version = Some(format!("{major}.{minor}.{micro}"));
             }
+        }
+        if message.get("id").is_some() {
+            self.inquiry.note(message);
         }
         let time = || {
             let (seconds, microseconds) = (number("/timestamp/seconds"), number("/timestamp/microseconds"));
@@ -98,7 +105,7 @@ mod tests {
             monitor.take(piece);
         }
         assert_eq!(monitor.version.as_deref(), Some("7.2.22"));
-        assert_eq!(monitor.resumed, Some(2_000_003));
+        assert_eq!((monitor.resumed, monitor.ended), (Some(2_000_003), Some(2_000_009)));
         assert_eq!(monitor.shutdown.as_deref(), Some("guest-reset"));
         assert!(monitor.panicked);
         assert_eq!(monitor.ran(), Some(Duration::from_micros(6)));

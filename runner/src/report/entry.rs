@@ -49,7 +49,7 @@ impl Judgement {
 
     fn of(outcome: Outcome) -> Judgement {
         match outcome {
-            Outcome::Passed => Judgement::Passed,
+            Outcome::Passed | Outcome::Flaky => Judgement::Passed,
             Outcome::Failed | Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete => {
                 Judgement::Failure
             }
@@ -133,7 +133,9 @@ impl Maker {
             Outcome::Passed => true,
             Outcome::Failed => result.cases.iter().any(failed),
             Outcome::Skipped => result.cases.iter().all(|case| case.result == CaseResult::Skipped),
-            Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete | Outcome::Error => false,
+            Outcome::Flaky | Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete | Outcome::Error => {
+                false
+            }
         };
         if result.cases.is_empty() || !told {
             let judgement = Judgement::of(result.outcome);

@@ -62,7 +62,7 @@ fn reproduce(run: &HostRun, suite: &mut TestSuite, room: &mut Room) {
 }
 
 fn is_fine(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Passed | Outcome::Skipped)
+    matches!(outcome, Outcome::Passed | Outcome::Flaky | Outcome::Skipped)
 }
 
 fn testcase(entry: &Entry<'_>, room: &mut Room) -> TestCase {

@@ -116,7 +116,7 @@ impl HostRun {
     /// Takes what happened in it. Returns the name of a test that had a verdict before: the worse one is kept.
     pub fn take(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::RunStarted { suite, tests, run_as } => {
+            Event::RunStarted { suite, tests, run_as, .. } => {
                 self.suite = Some(suite.clone());
                 self.know("run as", run_as);
                 let known: HashSet<&String> = self.planned.iter().collect();
@@ -134,6 +134,7 @@ impl HostRun {
             Event::TestEnded(result) => return self.record(result),
             Event::TestStarted { .. }
             | Event::AwaitsDebugger { .. }
+            | Event::AttemptEnded { .. }
             | Event::Case { .. }
             | Event::Output { .. }
             | Event::RunEnded(_) => {}
@@ -202,6 +203,7 @@ fn severity(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Skipped => 0,
         Outcome::Passed => 1,
+        Outcome::Flaky => 2,
         Outcome::Failed | Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete => 3,
         Outcome::Error => 4,
     }

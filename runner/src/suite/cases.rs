@@ -11,6 +11,8 @@ pub(super) enum Reporter {
     /// The built-in guest, whose format is known.
     Toolkit,
     Guest,
+    /// A guest of which something is measured: cases are not all that can be said of it.
+    Measured,
 }
 
 /// A `[[case-format]]`.
@@ -53,6 +55,7 @@ pub(super) fn read_cases(
     table: &mut Table<'_>,
     defaults: &Defaults,
     reporter: Reporter,
+    channels: &[&str],
 ) -> Option<CaseRules> {
     let place = table.span();
     let named = table.string("cases");
@@ -79,6 +82,7 @@ pub(super) fn read_cases(
             table.note("S007", place.clone(), format!("the case `{name}` is expected twice"), None);
         }
     }
+    let from = read_from(table, channels);
     let format = match &named {
         Some(name) => read_format_name(table, defaults, name)?,
         None if reporter == Reporter::Toolkit => CaseFormat::toril(),
@@ -89,7 +93,23 @@ pub(super) fn read_cases(
         }
         None => return None,
     };
-    Some(CaseRules { format, expected, count, only_expected: only_expected.unwrap_or(false) })
+    Some(CaseRules { format, expected, count, from, only_expected: only_expected.unwrap_or(false) })
+}
+
+/// The channels that carry cases; `channels` are those that there are.
+fn read_from(table: &mut Table<'_>, channels: &[&str]) -> Vec<String> {
+    let named = table.strings("cases-from").unwrap_or_default();
+    for name in &named {
+        if !table.is_imagined() && !channels.contains(&name.value.as_str()) {
+            let message = format!("there is no channel `{}`", name.value);
+            let help = match channels {
+                [] => "only guests have channels".to_owned(),
+                channels => format!("there is {}", channels.join(", ")),
+            };
+            table.note("S007", name.span.clone(), message, Some(help));
+        }
+    }
+    named.into_iter().map(|name| name.value).collect()
 }
 
 fn read_format_name(table: &Table<'_>, defaults: &Defaults, name: &Located<String>) -> Option<CaseFormat> {
@@ -174,6 +194,18 @@ cases = "tro"
 expect = ["x", "x"]
 must-print = ["["]
 exceptions = 1000
+cases-from = ["serial"]
+on-timeout = ["inject-nmi"]
+[[test]]
+name = "c"
+command = ["true"]
+case-deadline = "1s"
+[[test]]
+name = "d"
+cases-from = ["report", "serial"]
+on-timeout = ["panic"]
+[test.guest]
+kernel = "builtin:toolkit"
 "#,
         )
         .unwrap_err();
@@ -186,9 +218,14 @@ exceptions = 1000
             "there is no case format `tro` [S006] (did you mean `toro`?)",
             "`[` is not a regular expression",
             "`exceptions` must be from 0 to 999",
+            "there is no channel `serial` [S007] (only guests have channels)",
+            "a command can have no NMI",
+            "`case-deadline` of a test that reports no cases",
+            "there is no channel `report` [S007] (there is serial)",
+            "`panic` is nothing to be done on a timeout [S011] (write inject-nmi)",
         ] {
             assert!(lines.iter().any(|line| line.contains(expected)), "{expected}\n{lines:#?}");
         }
-        assert_eq!(lines.len(), 8, "{lines:#?}");
+        assert_eq!(lines.len(), 13, "{lines:#?}");
     }
 }

@@ -3,6 +3,7 @@
 mod built_in;
 mod cases;
 mod companion;
+mod gates;
 mod guest;
 mod late;
 mod model;
@@ -13,6 +14,7 @@ mod template;
 
 pub use built_in::{BuiltInSuite, SMOKE};
 pub(crate) use late::Late;
+pub(crate) use model::SERIAL;
 pub use model::{
     AcceleratorChoice, Action, CaseRules, CommandTest, Companion, ExpectedEnd, Forward, GuestSettings,
     Kernel, Share, Source, Suite, Test,

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Accelerator, CaseFormat, Pattern};
+use crate::{Accelerator, CaseFormat, Gate, Pattern};
 
 /// Lines that are a panic, unless the suite says otherwise.
 pub(super) const PANIC: &str = r"^panic: |Kernel panic|panicked at ";
+
+/// What the first serial port of a guest is called among its channels.
+pub(crate) const SERIAL: &str = "serial";
 
 /// How long a test may take, unless its suite says otherwise.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
@@ -33,6 +36,12 @@ pub struct Suite {
     pub vars: BTreeMap<String, String>,
     /// Where the tree comes from that is tested; nothing where only the host is.
     pub source: Option<Source>,
+    /// How long all of its tests may take together.
+    pub deadline: Option<Duration>,
+    /// Whether tests are left out after the first that did not pass.
+    pub fail_fast: bool,
+    /// Whether a test that passes only in a retry counts as failed.
+    pub flaky_fails: bool,
     /// The tests, in their order; names are unique.
     pub tests: Vec<Test>,
 }
@@ -74,6 +83,10 @@ pub struct Test {
     pub name: String,
     /// How long it may take.
     pub deadline: Duration,
+    /// How often it is tried again where it speaks against the code.
+    pub retries: u32,
+    /// Whether nothing else may run beside it.
+    pub alone: bool,
     /// More output than this many bytes ends it.
     pub output_limit: u64,
     /// What is run.
@@ -88,6 +101,12 @@ pub struct Test {
     pub must_print: Vec<Pattern>,
     /// The other side of a guest, on the host.
     pub companion: Option<Companion>,
+    /// The longest time without a new case.
+    pub case_deadline: Option<Duration>,
+    /// Whether a guest that does not end in time is told so by an NMI.
+    pub inject_nmi: bool,
+    /// Limits on what is measured, which have it run several times.
+    pub gates: Vec<Gate>,
 }
 
 impl Test {
@@ -96,6 +115,8 @@ impl Test {
         Test {
             name: name.into(),
             deadline: DEADLINE,
+            retries: 0,
+            alone: false,
             output_limit: OUTPUT_LIMIT,
             action,
             cases: None,
@@ -103,7 +124,15 @@ impl Test {
             exceptions: None,
             must_print: Vec::new(),
             companion: None,
+            case_deadline: None,
+            inject_nmi: false,
+            gates: Vec::new(),
         }
+    }
+
+    /// How often it is run for one verdict.
+    pub(crate) fn runs(&self) -> u32 {
+        self.gates.iter().map(|gate| gate.runs).max().unwrap_or(1)
     }
 }
 
@@ -253,6 +282,8 @@ pub struct CaseRules {
     pub expected: Vec<String>,
     /// How many there must be; nothing where at least one will do.
     pub count: Option<usize>,
+    /// The channels that report them, [`SERIAL`] and consoles by name; all where there is none.
+    pub from: Vec<String>,
     /// Whether cases that are not expected by name make the test fail.
     pub only_expected: bool,
 }
@@ -271,6 +302,9 @@ impl Suite {
             run_as: run_as.into(),
             vars: BTreeMap::new(),
             source: None,
+            deadline: None,
+            fail_fast: false,
+            flaky_fails: false,
             tests: vec![Test {
                 deadline,
                 output_limit: u64::MAX,

@@ -6,8 +6,9 @@ use toril_document::{Document, Located, Problems, Table, Value, nearest};
 
 use super::cases::{Reporter, read_cases, read_format};
 use super::companion::read_companion;
+use super::gates::read_gates;
 use super::guest::read_guest;
-use super::model::{DEADLINE, OUTPUT_LIMIT, PANIC};
+use super::model::{DEADLINE, OUTPUT_LIMIT, PANIC, SERIAL};
 use super::source::read_source;
 use super::template::Template;
 use super::{AcceleratorChoice, Action, CommandTest, Kernel, Pattern, Suite, Test};
@@ -18,6 +19,8 @@ pub(super) struct Defaults {
     pub template: Template,
     pub deadline: Duration,
     pub output_limit: u64,
+    pub retries: u32,
+    pub case_deadline: Option<Duration>,
     pub formats: Vec<(String, CaseFormat)>,
 }
 
@@ -59,8 +62,18 @@ fn read_suite(table: &mut Table<'_>, name: String, overrides: &BTreeMap<String, 
         template: Template::new(vars.clone(), source.is_some()),
         deadline: table.duration("deadline").unwrap_or(DEADLINE),
         output_limit: table.size("output-limit").unwrap_or(OUTPUT_LIMIT),
+        retries: read_retries(table).unwrap_or(0),
+        case_deadline: table.duration("case-deadline"),
         formats,
     };
+    let deadline = table.duration("suite-deadline");
+    let fail_fast = table.boolean("fail-fast").unwrap_or(false);
+    let flaky_fails = table.parsed("flaky", |text| match text {
+        "report" => Ok(false),
+        "fail" => Ok(true),
+        _ => Err(format!("`{text}` is no way to take flaky tests: write report or fail")),
+    });
+    let flaky_fails = flaky_fails.unwrap_or(false);
     let mut tests: Vec<Test> = Vec::new();
     let whole = table.span();
     let tables = table.tables("test");
@@ -80,7 +93,7 @@ fn read_suite(table: &mut Table<'_>, name: String, overrides: &BTreeMap<String, 
             tests.push(test);
         }
     }
-    Suite { name, description, accelerator, run_as, vars, source, tests }
+    Suite { name, description, accelerator, run_as, vars, source, deadline, fail_fast, flaky_fails, tests }
 }
 
 fn read_vars(table: &mut Table<'_>, overrides: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -137,6 +150,8 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
     }
     let deadline = table.duration("deadline").unwrap_or(defaults.deadline);
     let output_limit = table.size("output-limit").unwrap_or(defaults.output_limit);
+    let retries = read_retries(&mut table).unwrap_or(defaults.retries);
+    let alone = table.boolean("alone").unwrap_or(false);
     let action = read_action(&mut table, defaults);
     let reporter = match &action {
         Some(Action::Guest(guest)) if guest.kernel == Kernel::Toolkit => Reporter::Toolkit,
@@ -145,7 +160,22 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
     };
     let is_guest = reporter != Reporter::Command;
     let companion = read_companion(&mut table, &defaults.template, action.as_ref());
-    let cases = read_cases(&mut table, defaults, reporter);
+    let gates = read_gates(&mut table, is_guest);
+    let reporter =
+        if reporter == Reporter::Guest && !gates.is_empty() { Reporter::Measured } else { reporter };
+    let channels: Vec<&str> = match &action {
+        Some(Action::Guest(guest)) => {
+            std::iter::once(SERIAL).chain(guest.consoles.iter().map(String::as_str)).collect()
+        }
+        Some(Action::Command(_)) | None => Vec::new(),
+    };
+    let cases = read_cases(&mut table, defaults, reporter, &channels);
+    let (own_limit, place) = (table.duration("case-deadline"), table.span());
+    if own_limit.is_some() && cases.is_none() && !table.is_imagined() {
+        table.note("S007", place, "`case-deadline` of a test that reports no cases", None);
+    }
+    let case_deadline = own_limit.or(defaults.case_deadline).filter(|_| cases.is_some());
+    let inject_nmi = read_on_timeout(&mut table, is_guest);
     let panic = match table.string("panic-pattern") {
         Some(text) if text.value.is_empty() => None,
         Some(text) => note_pattern(&table, &text),
@@ -165,14 +195,41 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
     let test = Test {
         deadline,
         output_limit,
+        retries,
+        alone,
         cases,
         panic,
         exceptions,
         must_print,
         companion,
+        case_deadline,
+        inject_nmi,
+        gates,
         ..Test::new(name.value.clone(), action?)
     };
     Some((name, test))
+}
+
+/// Whether `on-timeout` wants an NMI.
+fn read_on_timeout(table: &mut Table<'_>, is_guest: bool) -> bool {
+    let actions = table.strings("on-timeout").unwrap_or_default();
+    for action in &actions {
+        if table.is_imagined() {
+            continue;
+        }
+        if action.value != "inject-nmi" {
+            let help = Some("write inject-nmi".into());
+            let message = format!("`{}` is nothing to be done on a timeout", action.value);
+            table.note("S011", action.span.clone(), message, help);
+        } else if !is_guest {
+            table.note("S011", action.span.clone(), "a command can have no NMI: that is for guests", None);
+        }
+    }
+    !actions.is_empty()
+}
+
+fn read_retries(table: &mut Table<'_>) -> Option<u32> {
+    table.integer("retries", 0..=10).and_then(|count| u32::try_from(count).ok())
 }
 
 pub(super) fn note_pattern(table: &Table<'_>, text: &Located<String>) -> Option<Pattern> {

@@ -36,6 +36,8 @@ pub(crate) struct Evidence<'t> {
     pub helpers: Vec<HelperEvidence>,
     /// What a start waited for.
     pub awaited: Option<&'t Pattern>,
+    /// Whether something else than output shows that a guest ran.
+    pub may_be_silent: bool,
 }
 
 /// What was tested.
@@ -81,6 +83,8 @@ pub(crate) enum Exit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     Deadline(Duration),
+    /// No case came for so long.
+    CaseDeadline(Duration),
     /// More output than this many bytes.
     Flood(u64),
     /// Exception after exception.

@@ -164,6 +164,7 @@ mod tests {
             cases: &CaseLog::default(),
             expected_exceptions: None,
             unprinted: Vec::new(),
+            may_be_silent: false,
             begun,
             helpers: vec![helper],
             awaited: Some(&Pattern::parse("^ready").unwrap()),

@@ -8,6 +8,8 @@ use crate::event::Summary;
 pub enum Outcome {
     /// Every expected case was reported and passed, and it ended as it should.
     Passed,
+    /// It passed in a retry, after it had not passed before.
+    Flaky,
     /// A case reported failure, or it ended in an orderly way but not as it should.
     Failed,
     /// The guest panicked or triple-faulted, printed without end, or QEMU died.
@@ -24,8 +26,9 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Outcome; 7] = [
+    pub const ALL: [Outcome; 8] = [
         Outcome::Passed,
+        Outcome::Flaky,
         Outcome::Failed,
         Outcome::Crashed,
         Outcome::TimedOut,
@@ -38,6 +41,7 @@ impl Outcome {
     pub fn words(self) -> &'static str {
         match self {
             Outcome::Passed => "passed",
+            Outcome::Flaky => "flaky",
             Outcome::Failed => "failed",
             Outcome::Crashed => "crashed",
             Outcome::TimedOut => "timed out",
@@ -47,14 +51,14 @@ impl Outcome {
         }
     }
 
-    /// Whether it speaks against the code that was tested.
+    /// Whether it speaks against the code that was tested. A flaky test does where a run is told to take it so.
     pub fn blames_the_code(self) -> bool {
         matches!(self, Outcome::Failed | Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete)
     }
 }
 
 /// A run's exit status: 1 where it was stopped; 5 where a test is an error, none ran, or the machine can run none of
-/// the guests; 4 where the code is to blame; else 0.
+/// the guests; 4 where the code is to blame, for a flaky test only where that is asked for; else 0.
 pub fn exit_status(summary: &Summary) -> u8 {
     let has = |wanted: fn(Outcome) -> bool| summary.results.iter().any(|result| wanted(result.outcome));
     if summary.stopped {
@@ -64,7 +68,9 @@ pub fn exit_status(summary: &Summary) -> u8 {
         || !has(|outcome| outcome != Outcome::Skipped)
     {
         5
-    } else if has(Outcome::blames_the_code) {
+    } else if has(Outcome::blames_the_code)
+        || (summary.flaky_fails && has(|outcome| outcome == Outcome::Flaky))
+    {
         4
     } else {
         0

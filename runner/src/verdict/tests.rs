@@ -1,7 +1,7 @@
 use super::*;
 use crate::case::{CaseFormat, CaseLog};
 use crate::event::{Summary, TestResult};
-use crate::suite::{CaseRules, Pattern};
+use crate::suite::{Action, CaseRules, CommandTest, Pattern, Test};
 
 /// A test whose evidence is changed case by case: a guest that ended as it should with both of its cases passed.
 struct Given {
@@ -76,6 +76,7 @@ impl Given {
         let format = CaseFormat::built_in(self.format).unwrap();
         let rules = self.judged_by_cases.then(|| CaseRules {
             format: format.clone(),
+            from: Vec::new(),
             only_expected: self.only_expected,
             expected: self.expected.iter().map(|name| (*name).to_owned()).collect(),
             count: self.count,
@@ -109,6 +110,7 @@ impl Given {
             begun: true,
             helpers: Vec::new(),
             awaited: None,
+            may_be_silent: false,
         };
         let verdict = judge(&evidence);
         (verdict.outcome, verdict.reason)
@@ -200,6 +202,11 @@ fn guests() {
             Given { ending: DEADLINE, last_output: Some(20), ..guest() },
             TimedOut,
             "no end within 20 s; still printing, 17 MiB so far",
+        ),
+        (
+            Given { ending: Ending::Cut(Cut::CaseDeadline(Duration::from_secs(5))), ..guest() },
+            TimedOut,
+            "no new case within 5 s after b; silent since 2 s after its start",
         ),
         (
             Given { ending: DEADLINE, lines: vec!["case a: FAILED"], ..guest() },
@@ -439,7 +446,7 @@ fn silence_is_never_success() {
 
 #[test]
 fn exit_statuses() {
-    use Outcome::{Crashed, Error, Failed, Incomplete, Passed, Skipped, TimedOut};
+    use Outcome::{Crashed, Error, Failed, Flaky, Incomplete, Passed, Skipped, TimedOut};
     let summary = |outcomes: &[Outcome], stopped| Summary {
         results: outcomes.iter().map(|outcome| result(*outcome)).collect(),
         stopped,
@@ -457,9 +464,18 @@ fn exit_statuses() {
         (&[Incomplete, Skipped], 4),
         (&[Error, Passed], 5),
         (&[Error, Failed], 5),
+        (&[Flaky], 0),
+        (&[Flaky, Failed], 4),
+        (&[Flaky, Error], 5),
     ] {
         assert_eq!(exit_status(&summary(outcomes, false)), expected, "{outcomes:?}");
         assert_eq!(exit_status(&summary(outcomes, true)), 1, "{outcomes:?}");
+    }
+    for (outcomes, expected) in
+        [(&[Flaky][..], 4), (&[Passed, Flaky], 4), (&[Passed], 0), (&[Flaky, Error], 5), (&[Skipped], 5)]
+    {
+        let strict = Summary { flaky_fails: true, ..summary(outcomes, false) };
+        assert_eq!(exit_status(&strict), expected, "{outcomes:?}");
     }
     // Commands that pass do not make up for a machine that can run no guest.
     let no_guests = Summary { no_guests: true, ..summary(&[Passed, Skipped], false) };
@@ -467,16 +483,6 @@ fn exit_statuses() {
 }
 
 fn result(outcome: Outcome) -> TestResult {
-    TestResult {
-        test: "t".into(),
-        outcome,
-        reason: String::new(),
-        duration_ms: 0,
-        cases: Vec::new(),
-        accelerator: None,
-        last_lines: Vec::new(),
-        qemu: Vec::new(),
-        reproduce: None,
-        warnings: Vec::new(),
-    }
+    let command = CommandTest { argv: vec!["true".into()], env: Vec::new() };
+    TestResult::not_run(&Test::new("t", Action::Command(command)), outcome, String::new())
 }

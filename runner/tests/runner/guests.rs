@@ -220,3 +220,44 @@ fn cases_are_told_as_they_come_and_filters_choose() {
     place.options.filter = vec!["nothing has this name".into()];
     assert_eq!(exit_status(&place.run(SMOKE).0), 5);
 }
+
+#[test]
+fn what_hangs_is_asked_before_it_is_ended() {
+    let Some(place) = place(true) else { return };
+    let start = Instant::now();
+    let result = place.result(&boot("hang", "1s"));
+    assert_eq!(result.outcome, Outcome::TimedOut, "{result:#?}");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(result.diagnosis[0], "QEMU says that the guest is running", "{:?}", result.diagnosis);
+    assert!(result.diagnosis[1].starts_with("CPU 0 is halted"), "{:?}", result.diagnosis);
+    // Toro's way of learning how far it got; this guest has no handler for it.
+    let nmi = boot("hang", "1s").replace("[test.guest]", "on-timeout = [\"inject-nmi\"]\n[test.guest]");
+    let result = place.result(&nmi);
+    assert_eq!(result.outcome, Outcome::TimedOut, "{result:#?}");
+    let last = result.diagnosis.last().unwrap();
+    assert!(last.contains("an NMI"), "{:?}", result.diagnosis);
+    println!("{:#?}", result.diagnosis);
+    // A hang is noticed long before the test's deadline.
+    let start = Instant::now();
+    let result =
+        place.result(&boot("hang", "60s").replace("[test.guest]", "case-deadline = \"1s\"\n[test.guest]"));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(result.outcome, Outcome::TimedOut);
+    assert!(
+        result.reason.starts_with("no new case within 1 s after long-mode; silent since "),
+        "{}",
+        result.reason
+    );
+}
+
+#[test]
+fn a_qemu_that_hangs_itself_is_said_to() {
+    let Some(mut place) = place(true) else { return };
+    // It runs the guest, and is then stopped.
+    stand_in(&mut place, "qemu-system-x86_64 \"$@\" & pid=$!; sleep 0.7; kill -STOP $pid; wait");
+    let start = Instant::now();
+    let result = place.result(&boot("hang", "2s"));
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert_eq!(result.outcome, Outcome::TimedOut, "{result:#?}");
+    assert_eq!(result.diagnosis, ["QEMU did not answer its monitor: it hangs itself, or is starved"]);
+}

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod devices;
+#[cfg(test)]
+mod gates;
 #[cfg(test)]
 mod guests;
 #[cfg(test)]

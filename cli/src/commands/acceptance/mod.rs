@@ -67,6 +67,7 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
         bundle,
         suite,
         filter: arguments.suite.filter.clone(),
+        control: arguments.suite.control.to_control(),
         accelerator: chooser.accelerator(arguments.suite.accelerator),
         wait: chooser.wait(&arguments.running),
         read_only: arguments.read_only,

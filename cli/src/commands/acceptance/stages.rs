@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use toril_inventory::{Host, Target};
 use toril_provisioner::{Bundle, Depth, Event, Finding, ItemState, Plan, Recipe, Traces};
-use toril_runner::Accelerator;
+use toril_runner::{Accelerator, Control};
 use toril_transport::{Delivery, Sudo};
 
 use super::promises;
@@ -54,6 +54,7 @@ pub(super) struct Task {
     pub(super) bundle: Bundle,
     pub(super) suite: ChosenSuite,
     pub(super) filter: Vec<String>,
+    pub(super) control: Control,
     pub(super) accelerator: Option<Accelerator>,
     pub(super) wait: Duration,
     pub(super) read_only: bool,
@@ -382,6 +383,7 @@ impl<'a> Acceptance<'a> {
             tests: Tests::Suite { text: suite.text.clone(), vars: suite.vars.clone() },
             policy: policy(self.task.accelerator, host),
             filter: self.task.filter.clone(),
+            control: self.task.control.clone(),
             live: false,
             source: None,
         });
