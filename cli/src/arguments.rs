@@ -275,6 +275,12 @@ pub(crate) struct Check {
     /// Let what is wrong beyond the recipe count as drift, and read every file of its packages.
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Also boot guests that show what hosts can do, as `toril verify` does: the only check that starts something, and that
+    /// takes the host's lock.
+    #[arg(long)]
+    pub(crate) prove: bool,
+    #[command(flatten)]
+    pub(crate) running: Running,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -107,7 +107,11 @@ impl Attempts<'_> {
                         format!("not begun: the suite's deadline of {} was over", seconds(until.limit));
                     Err((Outcome::TimedOut, reason))
                 }
-                _ => Ok((stage, accelerator)),
+                _ => match stage.options.verified.as_ref().and_then(|verified| verified.speaks_against(test))
+                {
+                    Some(why) => Err((Outcome::Skipped, why)),
+                    None => Ok((stage, accelerator)),
+                },
             },
         }
     }

@@ -12,6 +12,7 @@ use crate::execute::Stage;
 use crate::schedule::do_all;
 use crate::source::Supply;
 use crate::suite::Suite;
+use crate::verify::Verified;
 
 /// How a suite is run here.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Options {
     pub debugger: bool,
     /// Where the tree comes from that is tested, if there is one. Relative paths of the suite start in it.
     pub source: Option<Supply>,
+    /// What this machine was just seen to be able to do for the user whom tests run as; it is not tried again.
+    pub verified: Option<Verified>,
     /// toril's own folder on this machine; the runs' folders are made in it. Others must be able to pass through it.
     pub state: PathBuf,
     /// The QEMU for guests: a path, or a name on the standard search path.
@@ -54,6 +57,7 @@ impl Default for Options {
             input: None,
             debugger: false,
             source: None,
+            verified: None,
             state: PathBuf::from("/var/lib/toril"),
             qemu: "qemu-system-x86_64".into(),
             isolate: vec![program.into(), "isolate".into()],
@@ -94,7 +98,10 @@ pub fn run(
     });
     let choice = match &stage {
         Ok(stage) if tests.iter().any(|test| is_guest(test)) => {
-            let choice = choose(options.accelerator, suite.accelerator, || probe_on(stage));
+            let choice = choose(options.accelerator, suite.accelerator, || {
+                let seen = options.verified.as_ref().and_then(|verified| verified.kvm.clone());
+                seen.unwrap_or_else(|| probe_on(stage))
+            });
             tell(Event::AcceleratorChosen { accelerator: choice.accelerator, reason: choice.reason.clone() });
             choice
         }

@@ -26,6 +26,7 @@ pub(super) struct ChosenSuite {
     pub(super) vars: BTreeMap<String, String>,
     /// Whether it has guests of which it does not say itself that they are emulated.
     pub(super) needs_kvm: bool,
+    pub(super) has_guests: bool,
     /// What tree it tests, and the directory that the repository is looked for from.
     pub(super) source: Option<(Source, PathBuf)>,
 }
@@ -73,7 +74,7 @@ impl Chooser {
         let source = source_of(suite.source, arguments.reference.as_deref(), &document)?;
         let source = source.map(|source| (source, directory));
         let choice = Choice { name, origin, chosen: chosen.to_string(), description: suite.description };
-        Ok(ChosenSuite { choice, document, text, vars, needs_kvm, source })
+        Ok(ChosenSuite { choice, document, text, vars, needs_kvm, has_guests, source })
     }
 
     /// The hosts that were named, each once.

@@ -63,6 +63,7 @@ pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
         change: true,
         yes: arguments.yes,
         reboot: rebooting(arguments.reboot),
+        verify: testing.suite.as_ref().is_some_and(|suite| suite.has_guests),
         ..testing
     };
     work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
@@ -86,7 +87,14 @@ pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> 
 pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let recipe = chooser.recipe(&arguments.recipe)?;
-    let task = Task { recipe: Some(recipe), strict: arguments.strict, ..Task::default() };
+    let task = Task {
+        recipe: Some(recipe),
+        strict: arguments.strict,
+        verify: arguments.prove,
+        required: Some(Vec::new()),
+        wait: chooser.wait(&arguments.running),
+        ..Task::default()
+    };
     work(&chooser, &arguments.hosts, None, task)
 }
 

@@ -2,7 +2,32 @@
 
 use serde_json::Value;
 
-use crate::harness::{Finished, Sandbox, toril};
+use crate::harness::{Finished, Sandbox, document, toril};
+
+/// A recipe that holds whatever of the host's programs is broken.
+const NOTHING: &str = r#"
+description = "A directory"
+supports = ["debian 10", "debian 11", "debian 12", "debian 13"]
+
+[[resource]]
+name = "a directory"
+directory = { path = "/srv/verify" }
+"#;
+
+/// A test that needs virtio-fs, and one that does not.
+const SHARING: &str = r#"
+[[test]]
+name = "sharing"
+[test.guest]
+kernel = "builtin:toolkit"
+append = "cases=0 fs=data"
+share = { dir = "/srv/verify", tag = "data" }
+
+[[test]]
+name = "plain"
+[test.guest]
+kernel = "builtin:toolkit"
+"#;
 
 /// The result of a probe.
 fn probe(run: &Finished, name: &str) -> Value {
@@ -90,6 +115,15 @@ fn what_is_broken_is_told_for_what_it_is() {
     back(daemon);
     in_place(daemon, &format!("case $* in *--help*) exec {daemon}.real --help;; esac; kill -9 $$"));
     says("virtio-fs", "broken", "SIGKILL").exits(5);
+    // What does not work keeps the tests back that need it, and no others.
+    let (recipe, suite) = (document(NOTHING), document(SHARING));
+    toril(&["up", "--recipe", &recipe.path(), "--suite", &suite.path(), &host])
+        .exits(0)
+        .shows("✗ virtio-fs: does not work: ")
+        .shows("it needs virtio-fs, which does not work here: ")
+        .shows("1 passed, 1 skipped");
+    toril(&["check", "--recipe", &recipe.path(), &host]).exits(0).hides("virtio-fs");
+    toril(&["check", "--prove", "--recipe", &recipe.path(), &host]).exits(5).shows("✗ virtio-fs: ");
     back(daemon);
 
     in_place(

@@ -120,6 +120,21 @@ fn what_only_a_real_machine_has_is_brought_about_and_kept() {
     sandbox.is_clean();
     assert_eq!(sandbox.sudo("pgrep --list-full 'qemu|virtiofsd|toril' || :"), "");
 
+    // KVM works here, and the kernel has a vsock: all is shown by guests, and what is taken away is named.
+    toril(&["verify", &host])
+        .exits(0)
+        .shows("✓ acceleration: guests run under KVM with -cpu host")
+        .shows("✓ boot: a microvm guest boots under KVM")
+        .shows("✓ virtio-fs: ")
+        .shows("✓ vsock: the guest and the host exchanged random messages")
+        .shows("✓ forwarding: a TCP client reached the guest through socat");
+    sandbox.sudo("modprobe --remove kvm_amd; modprobe --remove vhost_vsock");
+    toril(&["verify", &host])
+        .exits(5)
+        .shows("✗ acceleration: does not work: no /dev/kvm, though the processor shows svm: the module kvm_amd is not loaded")
+        .shows("try: `modprobe kvm_amd`");
+    sandbox.sudo("modprobe kvm_amd; modprobe vhost_vsock; udevadm settle");
+
     // The examples of the book that a container cannot do.
     let dir = tempfile::tempdir().unwrap();
     for kind in ["line", "systemd-unit"] {

@@ -6,6 +6,7 @@ mod bench;
 mod devices;
 mod model;
 mod native;
+mod needs;
 mod remedy;
 
 use std::sync::atomic::{AtomicBool, Ordering};

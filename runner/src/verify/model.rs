@@ -37,6 +37,17 @@ impl Probe {
         }
     }
 
+    /// What a test has that needs it.
+    pub(crate) fn needed(self) -> &'static str {
+        match self {
+            Probe::Boot => "a guest that boots",
+            Probe::Acceleration => "KVM",
+            Probe::VirtioFs => "virtio-fs",
+            Probe::Vsock => "a vsock",
+            Probe::Forwarding => "a forwarded port",
+        }
+    }
+
     /// The one of that name.
     pub fn from_name(name: &str) -> Option<Probe> {
         Probe::ALL.into_iter().find(|probe| probe.name() == name)
