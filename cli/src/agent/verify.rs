@@ -19,7 +19,7 @@ pub(super) fn verify(
         let trial = toril_machine::try_kvm_apart(&[program.into(), "try-kvm".into()]).ok()?;
         Some(why_no_kvm(&facts, &trial))
     };
-    let background = Background { container: facts.container.is_some(), kvm: &kvm };
+    let background = Background { container: facts.container.is_some(), guest: facts.guest, kvm: &kvm };
     let policy = AcceleratorPolicy { requested: None, tcg_allowed: emulation };
     let options = Options { accelerator: policy, ..Options::default() };
     let mut verified = toril_runner::verify(&options, TEST_USER, &background, sink, stop);

@@ -3,7 +3,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::{Background, DEADLINE, EMULATED_DEADLINE};
+use super::{Background, DEADLINE, EMULATED_DEADLINE, NESTED_DEADLINE};
 use crate::accelerator::Accelerator;
 use crate::execute::{Executed, Stage};
 use crate::suite::{Suite, Test};
@@ -32,19 +32,20 @@ impl Bench<'_> {
         let suite = Suite::parse("verify", PROBES, &vars).map_err(|problems| problems.to_string())?;
         let test = suite.tests.into_iter().find(|test| test.name == name);
         let mut test = test.ok_or_else(|| format!("there is no probe {name}"))?;
-        test.deadline = deadline(accelerator);
+        test.deadline = self.deadline(accelerator);
         Ok(test)
+    }
+
+    pub(super) fn deadline(&self, accelerator: Accelerator) -> Duration {
+        match accelerator {
+            Accelerator::Kvm if self.background.guest => NESTED_DEADLINE,
+            Accelerator::Kvm => DEADLINE,
+            Accelerator::Tcg => EMULATED_DEADLINE,
+        }
     }
 
     pub(super) fn run(&self, test: &Test, accelerator: Accelerator) -> Executed {
         self.stage.execute(test, Some(accelerator), &mut |_| {})
-    }
-}
-
-pub(super) fn deadline(accelerator: Accelerator) -> Duration {
-    match accelerator {
-        Accelerator::Kvm => DEADLINE,
-        Accelerator::Tcg => EMULATED_DEADLINE,
     }
 }
 

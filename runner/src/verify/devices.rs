@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::bench::{Bench, deadline, metric, time, token, value};
+use super::bench::{Bench, metric, time, token, value};
 use super::{Answer, remedy};
 use crate::accelerator::Accelerator;
 use crate::execute::Executed;
@@ -146,7 +146,7 @@ impl Bench<'_> {
             guest.forward = vec![Forward { from: from.port(), to }];
         }
         let over = AtomicBool::new(false);
-        let until = Instant::now() + deadline(accelerator);
+        let until = Instant::now() + self.deadline(accelerator);
         let (executed, answer) = thread::scope(|scope| {
             let client = scope.spawn(|| ask(from, &ours, until, &over));
             let executed = self.run(&test, accelerator);

@@ -23,6 +23,8 @@ use bench::Bench;
 pub struct Background<'b> {
     /// Whether it is a container, which has the devices of another machine or none.
     pub container: bool,
+    /// Whether it is itself a guest.
+    pub guest: bool,
     /// Finds out, without a guest of QEMU's, why KVM is as it is, and what to do about it; asked only where guests do not
     /// run under it.
     pub kvm: &'b dyn Fn() -> Option<(String, Option<String>)>,
@@ -30,6 +32,9 @@ pub struct Background<'b> {
 
 /// How long a probe may take under KVM.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The same where the machine is a guest itself: KVM inside an emulated one works, though slowly.
+const NESTED_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The same for emulated guests, which are slower the more else the machine has to do.
 const EMULATED_DEADLINE: Duration = Duration::from_secs(5);
