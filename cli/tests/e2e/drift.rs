@@ -44,7 +44,7 @@ fn exactly_what_drifted_is_named_and_mended() {
     assert_eq!(in_state(&check, "drift"), spoilt, "{check}");
     assert_eq!(
         in_state(&check, "undecidable"),
-        ["socat offers VSOCK", "the test user may use KVM"].map(str::to_owned).into(),
+        ["QEMU offers microvm", "socat offers VSOCK", "the test user may use KVM"].map(str::to_owned).into(),
         "{check}"
     );
     let seen = toril(&["check", &host]).exits(3).shows("4 of 17 resources have to change");
