@@ -206,7 +206,7 @@ impl GuestSettings {
 /// A directory of the host that a guest has by virtio-fs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
-    /// The directory; a relative path starts at [`crate::Options::base`].
+    /// The directory; a relative path starts in the tree that is tested.
     pub dir: PathBuf,
     /// What the guest knows it by.
     pub tag: String,
@@ -282,7 +282,7 @@ pub struct CaseRules {
     pub expected: Vec<String>,
     /// How many there must be; nothing where at least one will do.
     pub count: Option<usize>,
-    /// The channels that report them, [`SERIAL`] and consoles by name; all where there is none.
+    /// The channels that report them, `serial` and consoles by name; all where there is none.
     pub from: Vec<String>,
     /// Whether cases that are not expected by name make the test fail.
     pub only_expected: bool,
