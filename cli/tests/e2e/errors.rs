@@ -227,7 +227,7 @@ fn errors_of_a_host_that_can_never_do_the_job_come_before_anything_is_installed(
     if doctor.stdout.contains("✓ KVM") {
         return skip("guests run under KVM here, so this machine makes no host that cannot do the job");
     }
-    doctor.exits(5).shows("✗ KVM: ").shows("✓ mirror").shows("✓ host key").shows("✓ disk");
+    doctor.exits(5).shows("✗ KVM: ").shows("✓ mirror").shows("✓ host key").shows(" disk: ");
     let packages = "sha256sum /var/lib/dpkg/status";
     let before = sandbox.sudo(packages);
     let refused = plain.call(&["up", "--yes"]).exits(5);
