@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::id;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,11 @@ pub(crate) struct Sandbox {
     pub(crate) name: String,
     /// The command that `toril sandbox up` names.
     ssh: Vec<String>,
+    /// Virtual machines run one at a time: two of them keep a small machine from its deadlines.
+    turn: Option<MutexGuard<'static, ()>>,
 }
+
+static MACHINES: Mutex<()> = Mutex::new(());
 
 impl Sandbox {
     /// A bare Debian. `None`, after saying why, where there can be none.
@@ -44,8 +49,13 @@ impl Sandbox {
     /// A virtual machine that has been brought to the built-in recipe, emulated everywhere so that it is the same
     /// everywhere.
     pub(crate) fn machine(test: &str) -> Option<Sandbox> {
-        can_run_machines()
-            .then(|| Sandbox::up(test, &[&MACHINE[..], &["--from", machine_snapshot()]].concat()))
+        can_run_machines().then(|| {
+            // One that panicked has ended its machine all the same.
+            let turn = MACHINES.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sandbox = Sandbox::up(test, &[&MACHINE[..], &["--from", machine_snapshot()]].concat());
+            sandbox.turn = Some(turn);
+            sandbox
+        })
     }
 
     /// A bare Debian of another release. `None`, after saying why, where there can be none: the mirror may not have it.
@@ -53,7 +63,7 @@ impl Sandbox {
         if !can_run() {
             return None;
         }
-        let mut sandbox = Sandbox { name: format!("e2e-{test}-{}", id()), ssh: Vec::new() };
+        let mut sandbox = Sandbox { name: format!("e2e-{test}-{}", id()), ssh: Vec::new(), turn: None };
         let up = toril(&["sandbox", "up", &sandbox.name, "--release", release]);
         let lacking = ["does not have", "does not know the keys", "knows no Debian source"];
         if up.status.code() == Some(1) && lacking.iter().any(|words| up.stdout.contains(words)) {
@@ -73,7 +83,7 @@ impl Sandbox {
         let name = format!("e2e-{test}-{}", id());
         assert!(name.len() <= 32, "{name} is too long for a sandbox");
         // Made before `up`, so that a half-made sandbox goes away as well.
-        let mut sandbox = Sandbox { name: name.clone(), ssh: Vec::new() };
+        let mut sandbox = Sandbox { name: name.clone(), ssh: Vec::new(), turn: None };
         sandbox.make(options);
         sandbox
     }
