@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::accelerator::{Accelerator, Choice};
-use crate::event::{Attempt, Event, TestResult};
+use crate::event::{Attempt, BuildResult, Event, TestResult};
 use crate::execute::{Executed, Stage};
 use crate::gate::{Measured, judge};
 use crate::suite::{Action, Test};
@@ -16,6 +16,8 @@ use crate::verdict::{Outcome, Verdict, seconds};
 pub(crate) struct Attempts<'r> {
     pub stage: Result<&'r Stage<'r>, &'r str>,
     pub choice: &'r Choice,
+    /// What came of the builds.
+    pub builds: &'r [BuildResult],
     /// How often a test is tried again, whatever it says itself.
     pub retries: Option<u32>,
     pub fail_fast: bool,
@@ -56,9 +58,11 @@ impl Attempts<'_> {
     /// Runs a test, if it can be run, and puts what came of it on record.
     pub(crate) fn run(&self, test: &Test) -> TestResult {
         (self.tell)(Event::TestStarted { test: test.name.clone() });
-        let (result, executed) = match self.stage_for(test) {
-            Ok((stage, accelerator)) => self.try_it(test, stage, accelerator),
-            Err((outcome, reason)) => (
+        let not_built = self.not_built(test).filter(|_| !self.stop.load(Ordering::Relaxed));
+        let (result, executed) = match (not_built, self.stage_for(test)) {
+            (Some(result), _) => (result, None),
+            (None, Ok((stage, accelerator))) => self.try_it(test, stage, accelerator),
+            (None, Err((outcome, reason))) => (
                 TestResult {
                     accelerator: self.accelerator(test),
                     ..TestResult::not_run(test, outcome, reason)
@@ -82,6 +86,13 @@ impl Attempts<'_> {
     /// Whether a test was ended or left out because somebody wished so.
     pub(crate) fn was_stopped(&self) -> bool {
         self.so_far.stopped.load(Ordering::Relaxed)
+    }
+
+    /// What comes of a test that needs something which could not be built; nothing where it needs no such thing.
+    fn not_built(&self, test: &Test) -> Option<TestResult> {
+        let needed = self.builds.iter().filter(|build| test.needs_build.contains(&build.build));
+        let (build, trouble) = needed.filter_map(|build| Some((build, build.trouble.as_ref()?))).next()?;
+        Some(TestResult::not_built(test, build, trouble))
     }
 
     fn accelerator(&self, test: &Test) -> Option<Accelerator> {

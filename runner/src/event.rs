@@ -33,6 +33,13 @@ pub enum Event {
         /// Where it lies on this machine.
         directory: String,
     },
+    /// A build begins.
+    BuildStarted {
+        /// Its name.
+        build: String,
+    },
+    /// A build ended, and its outputs were looked at.
+    BuildEnded(Box<BuildResult>),
     /// It was decided what guests run under; only where there are guests.
     AcceleratorChosen {
         /// Nothing where guests cannot run.
@@ -81,6 +88,32 @@ pub enum Event {
     TestEnded(Box<TestResult>),
     /// The run ended.
     RunEnded(Counts),
+}
+
+/// What came of a build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildResult {
+    /// Its name.
+    pub build: String,
+    /// Why what it makes cannot be used; nothing where every output is new.
+    pub trouble: Option<String>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// What it made.
+    pub outputs: Vec<Built>,
+    /// The last lines that it printed, where there was trouble.
+    pub last_lines: Vec<String>,
+    /// A shell command that does the same by hand on that host; it may have several lines.
+    pub reproduce: String,
+}
+
+/// A file that a build made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// Where it is on the host.
+    pub path: String,
+    /// In bytes.
+    pub size: u64,
 }
 
 /// What came of one test.
@@ -160,6 +193,19 @@ impl TestResult {
         }
     }
 
+    /// A test that was not run, because a build failed that it needs.
+    pub(crate) fn not_built(test: &Test, build: &BuildResult, trouble: &str) -> TestResult {
+        TestResult {
+            last_lines: build.last_lines.clone(),
+            reproduce: Some(build.reproduce.clone()),
+            ..TestResult::not_run(
+                test,
+                Outcome::Error,
+                format!("the build `{}` failed: {trouble}", build.build),
+            )
+        }
+    }
+
     /// A test that was run; the rest is for the caller to say. What is told of it is taken out of `executed`.
     pub(crate) fn of(test: &Test, executed: &mut Executed) -> TestResult {
         let passed = executed.verdict.outcome == Outcome::Passed;
@@ -213,6 +259,9 @@ impl Counts {
 pub struct Summary {
     /// What came of each test, in their order.
     pub results: Vec<TestResult>,
+    /// What came of each build that a test needed, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub builds: Vec<BuildResult>,
     /// What tree was tested; nothing where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceInfo>,

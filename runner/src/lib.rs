@@ -7,6 +7,7 @@
 mod accelerator;
 mod account;
 mod attempts;
+mod build;
 mod capture;
 mod case;
 mod control;
@@ -33,13 +34,13 @@ mod verify;
 pub use accelerator::{Accelerator, AcceleratorPolicy, KvmState, probe_kvm};
 pub use case::{Case, CaseFormat, CaseResult, LineFormat};
 pub use control::{Control, Shard, is_wanted};
-pub use event::{Attempt, Counts, Event, Summary, TestResult};
+pub use event::{Attempt, BuildResult, Built, Counts, Event, Summary, TestResult};
 pub use gate::{Gate, Measured, Metric};
 pub use isolation::isolate;
 pub use run::{Options, run};
 pub use source::{SourceInfo, Supply};
 pub use suite::{
-    AcceleratorChoice, Action, BuiltInSuite, CaseRules, CommandTest, Companion, ExpectedEnd, Forward,
+    AcceleratorChoice, Action, Build, BuiltInSuite, CaseRules, CommandTest, Companion, ExpectedEnd, Forward,
     GuestSettings, Kernel, Pattern, SMOKE, Share, Source, Suite, Test, check_reference,
 };
 pub use verdict::{Outcome, exit_status};

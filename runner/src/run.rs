@@ -11,7 +11,7 @@ use crate::event::{Event, Summary};
 use crate::execute::Stage;
 use crate::schedule::do_all;
 use crate::source::Supply;
-use crate::suite::Suite;
+use crate::suite::{Build, Suite};
 use crate::verify::Verified;
 
 /// How a suite is run here.
@@ -96,6 +96,9 @@ pub fn run(
         }
         Ok(stage)
     });
+    let needed = |build: &&Build| tests.iter().any(|test| test.needs_build.contains(&build.name));
+    let builds: Vec<&Build> = suite.builds.iter().filter(needed).collect();
+    let builds = stage.as_ref().map_or_else(|_| Vec::new(), |stage| stage.build_all(&builds, &tell));
     let choice = match &stage {
         Ok(stage) if tests.iter().any(|test| is_guest(test)) => {
             let choice = choose(options.accelerator, suite.accelerator, || {
@@ -112,6 +115,7 @@ pub fn run(
     let attempts = Attempts {
         stage: stage.as_ref().map_err(String::as_str),
         choice: &choice,
+        builds: &builds,
         retries: control.retries,
         fail_fast: suite.fail_fast || control.fail_fast,
         until,
@@ -127,6 +131,7 @@ pub fn run(
         accelerator: choice.accelerator,
         no_guests,
         stopped: attempts.was_stopped(),
+        builds: builds.clone(),
         source,
         flaky_fails: suite.flaky_fails || control.fail_on_flaky,
     };

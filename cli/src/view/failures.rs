@@ -1,7 +1,7 @@
 //! What failed, as people read it: as it happens, and once more below the table of a run's end.
 
 use console::style;
-use toril_runner::{Case, CaseResult, Outcome, TestResult};
+use toril_runner::{BuildResult, Case, CaseResult, Outcome, TestResult};
 
 use super::HostOutcome;
 
@@ -51,6 +51,15 @@ pub(super) fn details(result: &TestResult, most_lines: usize) -> Vec<String> {
         // A guest that needs other processes takes several lines.
         let start = if command.contains('\n') { "\n" } else { " " };
         lines.push(format!("      by hand on the host:{start}{command}"));
+    }
+    lines
+}
+
+/// The last lines of a build that failed, and how to do the same by hand.
+pub(super) fn of_build(build: &BuildResult, most_lines: usize) -> Vec<String> {
+    let mut lines = told(&[], &[], &build.last_lines, most_lines);
+    if !build.reproduce.is_empty() {
+        lines.push(format!("      by hand on the host: {}", build.reproduce));
     }
     lines
 }

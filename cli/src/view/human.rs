@@ -7,7 +7,7 @@ use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
-use toril_runner::{Event as TestEvent, Outcome, ProbeResult, ProbeState, TestResult};
+use toril_runner::{BuildResult, Event as TestEvent, Outcome, ProbeResult, ProbeState, TestResult};
 
 use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, plan, trial};
 use crate::agent::RunEvent;
@@ -256,6 +256,8 @@ impl Human {
             TestEvent::SourceReady { source, .. } => {
                 self.line(host, &format!("source  {source}"));
             }
+            TestEvent::BuildStarted { build } => self.step(host, &format!("building {build}")),
+            TestEvent::BuildEnded(build) => self.build(host, build),
             TestEvent::AcceleratorChosen { accelerator: _, reason } => self.line(host, reason),
             TestEvent::TestStarted { test } => self.step(host, test),
             TestEvent::AwaitsDebugger { test, port } => self.line(
@@ -284,6 +286,27 @@ impl Human {
             }
             TestEvent::TestEnded(result) => self.result(host, result),
             TestEvent::RunEnded(_) => self.clear(host),
+        }
+    }
+
+    fn build(&mut self, host: Option<&str>, build: &BuildResult) {
+        self.clear(host);
+        let time = Duration::from_millis(build.duration_ms).as_secs_f64();
+        let name = style(&build.build).bold();
+        match &build.trouble {
+            None => {
+                let outputs = build.outputs.iter().map(|output| {
+                    let file = output.path.rsplit('/').next().unwrap_or_default();
+                    format!("{file}, {}", plan::bytes(output.size))
+                });
+                let outputs = outputs.collect::<Vec<_>>().join("; ");
+                self.line(host, &format!("{} {name} in {time:.1} s ({outputs})", style("built").green()));
+            }
+            Some(trouble) => {
+                let word = style("not built").red().bold();
+                self.line(host, &format!("{word} {name} ({time:.1} s): {trouble}"));
+                failures::of_build(build, usize::MAX).iter().for_each(|line| self.print(line));
+            }
         }
     }
 

@@ -62,7 +62,7 @@ impl Judgement {
 /// The entries of each run.
 pub(super) fn entries(report: &Report) -> Vec<(&HostRun, Vec<Entry<'_>>)> {
     let hosts: HashSet<&str> = report.runs.iter().map(|run| run.host.as_str()).collect();
-    let results = || report.runs.iter().flat_map(|run| &run.results);
+    let results = || report.runs.iter().flat_map(|run| run.builds.iter().chain(&run.results));
     let cases: usize = results().map(|result| result.cases.len()).sum();
     let most_cases = if cases <= MOST { usize::MAX } else { (MOST / results().count().max(1)).max(1) };
     let mut maker = Maker { with_host: hosts.len() > 1, most_cases, used: HashSet::new() };
@@ -80,7 +80,7 @@ struct Maker {
 impl Maker {
     fn run<'r>(&mut self, run: &'r HostRun) -> Vec<Entry<'r>> {
         let mut entries = Vec::new();
-        for result in &run.results {
+        for result in run.builds.iter().chain(&run.results) {
             self.test(run, result, &mut entries);
         }
         for test in run.lost() {

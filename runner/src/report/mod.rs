@@ -16,7 +16,7 @@ use std::collections::HashSet;
 pub use github::annotations;
 
 use crate::accelerator::Accelerator;
-use crate::event::{Event, Summary, TestResult};
+use crate::event::{BuildResult, Event, Summary, TestResult};
 use crate::verdict::Outcome;
 
 /// What reports tell of: the runs that one call of toril has made, or several that are put together.
@@ -41,7 +41,9 @@ pub struct HostRun {
     pub properties: Vec<(String, String)>,
     /// The tests that were to be run.
     pub planned: Vec<String>,
-    /// What came of each, in the order of their coming.
+    /// What came of each build, told of as if it were a test.
+    pub builds: Vec<TestResult>,
+    /// What came of each test, in the order of their coming.
     pub results: Vec<TestResult>,
     /// What kept the run from being what it should have been.
     pub troubles: Vec<String>,
@@ -131,8 +133,10 @@ impl HostRun {
                 self.know("accelerator", &under);
                 self.know("accelerator reason", reason);
             }
+            Event::BuildEnded(result) => self.builds.push(told_like_a_test(result)),
             Event::TestEnded(result) => return self.record(result),
-            Event::TestStarted { .. }
+            Event::BuildStarted { .. }
+            | Event::TestStarted { .. }
             | Event::AwaitsDebugger { .. }
             | Event::AttemptEnded { .. }
             | Event::Case { .. }
@@ -195,6 +199,25 @@ impl HostRun {
             no_guests: self.no_guests.is_some(),
             ..Summary::default()
         }
+    }
+}
+
+/// Reports have one kind of lines.
+fn told_like_a_test(build: &BuildResult) -> TestResult {
+    TestResult {
+        test: format!("build {}", build.build),
+        outcome: if build.trouble.is_none() { Outcome::Passed } else { Outcome::Error },
+        reason: build.trouble.clone().unwrap_or_default(),
+        duration_ms: build.duration_ms,
+        attempts: Vec::new(),
+        cases: Vec::new(),
+        metrics: Vec::new(),
+        accelerator: None,
+        last_lines: build.last_lines.clone(),
+        diagnosis: Vec::new(),
+        qemu: Vec::new(),
+        reproduce: build.trouble.is_some().then(|| build.reproduce.clone()),
+        warnings: Vec::new(),
     }
 }
 

@@ -56,6 +56,37 @@ fn every_outcome(host: &str) -> HostRun {
     run
 }
 
+fn built(build: &str, trouble: Option<&str>) -> Event {
+    Event::BuildEnded(Box::new(BuildResult {
+        build: build.into(),
+        trouble: trouble.map(str::to_owned),
+        duration_ms: 1,
+        outputs: Vec::new(),
+        last_lines: vec!["main.c:3: error".into()],
+        reproduce: "cd /x && make".into(),
+    }))
+}
+
+#[test]
+fn builds_are_told_of_in_every_report() {
+    let mut run = HostRun::new("alpha");
+    run.take(&built("library", None));
+    run.take(&built("kernel", Some("it exited with status 2")));
+    run.close(false);
+    let report = report(vec![run]);
+    for format in Format::ALL {
+        let text = format.render(&report).unwrap();
+        assert!(text.contains("build kernel") && text.contains("it exited with status 2"), "{text}");
+        assert!(
+            text.contains("main.c:3: error") && text.contains("cd /x &amp;&amp; make")
+                || text.contains("cd /x && make"),
+            "{text}"
+        );
+    }
+    let tap = Format::Tap.render(&report).unwrap();
+    assert!(tap.contains("ok 1 - build library: build library\nnot ok 2 - build kernel: "), "{tap}");
+}
+
 fn report(runs: Vec<HostRun>) -> Report {
     Report {
         properties: vec![("toril".into(), "0.1.0".into())],

@@ -1,5 +1,6 @@
 //! What is to be tested, as its author writes it.
 
+mod build;
 mod built_in;
 mod cases;
 mod companion;
@@ -12,6 +13,7 @@ mod read;
 mod source;
 mod template;
 
+pub use build::Build;
 pub use built_in::{BuiltInSuite, SMOKE};
 pub(crate) use late::Late;
 pub(crate) use model::SERIAL;

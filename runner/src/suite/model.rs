@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Build;
 use crate::{Accelerator, CaseFormat, Gate, Pattern};
 
 /// Lines that are a panic, unless the suite says otherwise.
@@ -36,6 +37,8 @@ pub struct Suite {
     pub vars: BTreeMap<String, String>,
     /// Where the tree comes from that is tested; nothing where only the host is.
     pub source: Option<Source>,
+    /// What is made before the tests, in this order; names are unique.
+    pub builds: Vec<Build>,
     /// How long all of its tests may take together.
     pub deadline: Option<Duration>,
     /// Whether tests are left out after the first that did not pass.
@@ -107,6 +110,8 @@ pub struct Test {
     pub inject_nmi: bool,
     /// Limits on what is measured, which have it run several times.
     pub gates: Vec<Gate>,
+    /// The builds without which it is an error, by name.
+    pub needs_build: Vec<String>,
 }
 
 impl Test {
@@ -127,6 +132,7 @@ impl Test {
             case_deadline: None,
             inject_nmi: false,
             gates: Vec::new(),
+            needs_build: Vec::new(),
         }
     }
 
@@ -302,6 +308,7 @@ impl Suite {
             run_as: run_as.into(),
             vars: BTreeMap::new(),
             source: None,
+            builds: Vec::new(),
             deadline: None,
             fail_fast: false,
             flaky_fails: false,

@@ -4,6 +4,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use toril_document::{Document, Located, Problems, Table, Value, nearest};
 
+use super::build::{read_builds, read_needs};
 use super::cases::{Reporter, read_cases, read_format};
 use super::companion::read_companion;
 use super::gates::read_gates;
@@ -22,6 +23,7 @@ pub(super) struct Defaults {
     pub retries: u32,
     pub case_deadline: Option<Duration>,
     pub formats: Vec<(String, CaseFormat)>,
+    pub builds: Vec<String>,
 }
 
 impl Suite {
@@ -57,14 +59,17 @@ fn read_suite(table: &mut Table<'_>, name: String, overrides: &BTreeMap<String, 
     let accelerator = table.parsed("accel", parse_accelerator).unwrap_or(AcceleratorChoice::Auto);
     let run_as = table.string("run-as").map_or_else(|| "toril".into(), |text| text.value);
     let source = read_source(table);
+    let template = Template::new(vars.clone(), source.is_some());
+    let builds = read_builds(table, &template);
     let formats = table.tables("case-format").into_iter().filter_map(read_format).collect();
     let defaults = Defaults {
-        template: Template::new(vars.clone(), source.is_some()),
+        template,
         deadline: table.duration("deadline").unwrap_or(DEADLINE),
         output_limit: table.size("output-limit").unwrap_or(OUTPUT_LIMIT),
         retries: read_retries(table).unwrap_or(0),
         case_deadline: table.duration("case-deadline"),
         formats,
+        builds: builds.iter().map(|build| build.name.clone()).collect(),
     };
     let deadline = table.duration("suite-deadline");
     let fail_fast = table.boolean("fail-fast").unwrap_or(false);
@@ -93,7 +98,19 @@ fn read_suite(table: &mut Table<'_>, name: String, overrides: &BTreeMap<String, 
             tests.push(test);
         }
     }
-    Suite { name, description, accelerator, run_as, vars, source, deadline, fail_fast, flaky_fails, tests }
+    Suite {
+        name,
+        description,
+        accelerator,
+        run_as,
+        vars,
+        source,
+        builds,
+        deadline,
+        fail_fast,
+        flaky_fails,
+        tests,
+    }
 }
 
 fn read_vars(table: &mut Table<'_>, overrides: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -151,6 +168,7 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
     let deadline = table.duration("deadline").unwrap_or(defaults.deadline);
     let output_limit = table.size("output-limit").unwrap_or(defaults.output_limit);
     let retries = read_retries(&mut table).unwrap_or(defaults.retries);
+    let needs_build = read_needs(&mut table, &defaults.builds);
     let alone = table.boolean("alone").unwrap_or(false);
     let action = read_action(&mut table, defaults);
     let reporter = match &action {
@@ -205,6 +223,7 @@ fn read_test(mut table: Table<'_>, defaults: &Defaults) -> Option<(Located<Strin
         case_deadline,
         inject_nmi,
         gates,
+        needs_build,
         ..Test::new(name.value.clone(), action?)
     };
     Some((name, test))
