@@ -307,7 +307,8 @@ impl<'d> Table<'d> {
         false
     }
 
-    fn place(&self, key: &str) -> Range<usize> {
+    /// Where the value of a key stands that nobody has taken yet; the whole table where there is none.
+    pub fn place(&self, key: &str) -> Range<usize> {
         let entry = self.entries.iter().find(|(name, _)| name.value == key);
         entry.map_or_else(|| self.span.clone(), |(_, value)| value.span.clone())
     }

@@ -5,7 +5,13 @@ use crate::Ssh;
 #[error("`{text}` is not a host: {reason}")]
 pub struct AddressError {
     pub(crate) text: String,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: String,
+}
+
+impl AddressError {
+    pub(crate) fn new(text: &str, reason: impl Into<String>) -> AddressError {
+        AddressError { text: text.to_owned(), reason: reason.into() }
+    }
 }
 
 impl Ssh {
@@ -14,7 +20,7 @@ impl Ssh {
     /// # Errors
     /// Says which part cannot be right.
     pub fn parse(text: &str) -> Result<Ssh, AddressError> {
-        let wrong = |reason| AddressError { text: text.to_owned(), reason };
+        let wrong = |reason: &str| AddressError::new(text, reason);
         let (user, rest) = match text.rsplit_once('@') {
             Some((user, rest)) => (Some(user), rest),
             None => (None, text),

@@ -1,9 +1,18 @@
-//! Which hosts there are and how each is reached.
+//! Which hosts there are, their groups and variables, and how each host is reached.
 
 mod address;
+mod ansible;
 mod host;
-mod inventory;
+mod imported;
+mod layer;
+mod model;
+mod read;
+mod secret;
+mod ssh_config;
 
 pub use address::AddressError;
 pub use host::{Host, Reach, Ssh};
-pub use inventory::{Inventory, Target};
+pub use imported::Imported;
+pub use layer::{Layer, Said, Setting};
+pub use model::{Chosen, Explained, Feed, Feeding, Inventory, Target};
+pub use secret::{Secret, SecretError};

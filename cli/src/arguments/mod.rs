@@ -3,6 +3,7 @@
 mod acceptance;
 mod choices;
 mod config;
+mod inventory;
 mod recipe;
 mod report;
 mod run;
@@ -19,6 +20,7 @@ pub(crate) use choices::{
     Accel, AcceleratorArgument, Hosts, Output, Reboot, RecipeChoice, Reporting, Running, SuiteChoice, Way,
 };
 pub(crate) use config::{Config, SchemaOf};
+pub(crate) use inventory::{Inventory, InventoryChoice};
 pub(crate) use recipe::{Recipe, RecipeTest};
 pub(crate) use report::{Merge, Report};
 pub(crate) use run::Run;
@@ -27,7 +29,7 @@ pub(crate) use work::{Apply, Attach, Check, Doctor, Facts, Test, Up, Verify};
 
 /// Makes Debian hosts fit for microVM tests, keeps them honest, and runs the tests there.
 ///
-/// HOST is `[user@]host[:port]`, a host of inventory.toml, `local`, `sandbox`, or `sandbox:NAME`.
+/// HOST is `[user@]host[:port]`, a host or a group of inventory.toml, `all`, `local`, `sandbox`, or `sandbox:NAME`.
 #[derive(Debug, Parser)]
 #[command(name = "toril", version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     Attach(Attach),
     /// Say what holds here where the command line says nothing, and where each value comes from.
     Config(Config),
+    /// Say which hosts and groups the inventory has, and where what it says of a host comes from.
+    #[command(subcommand)]
+    Inventory(Inventory),
     /// Look at recipes, and try them on throwaway hosts.
     #[command(subcommand)]
     Recipe(Recipe),

@@ -13,15 +13,15 @@ use crate::view::HostOutcome;
 
 pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
-    let mut targets = chooser.targets(std::slice::from_ref(&arguments.host), &arguments.way)?;
-    let Some((name, target)) = targets.pop() else { return Ok(Status::Usage) };
+    let chosen = chooser.target(&arguments.host, &arguments.way)?;
+    let name = chosen.name.clone();
     let hosts = std::slice::from_ref(&name);
     let view = chooser.view(&arguments.way.output, &arguments.reporting, hosts)?;
-    let way = reach::way(&arguments.way)?;
+    let way = reach::way_to(&chosen, &reach::way(&arguments.way)?)?;
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let start = Instant::now();
     let result = block_on(&view, async |interrupts: Interrupts| {
-        let host = reach::host(&name, &target, false, &view)?;
+        let host = reach::host(&chosen, false, &view)?;
         let mut client = tokio::select! {
             client = reach::connect(&host, &way, &view) => client?,
             () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),

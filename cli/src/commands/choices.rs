@@ -1,17 +1,17 @@
 //! What was chosen, on the command line or where it says nothing: recipes, suites and hosts, read and checked before a
 //! host is contacted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toril_inventory::{Inventory, Target};
+use toril_inventory::{Chosen, Inventory};
 use toril_provisioner::{Bundle, HostInfo, Recipe, RecipeFile};
 use toril_runner::{Accelerator, AcceleratorChoice, Action, BuiltInSuite, Source, Suite};
 
 use super::UsageError;
+use super::inventory;
 use crate::arguments::{
     Accel, AcceleratorArgument, Output, RecipeChoice, Reporting, Running, SuiteChoice, Way,
 };
@@ -24,11 +24,68 @@ pub(super) struct ChosenSuite {
     pub(super) document: String,
     pub(super) text: String,
     pub(super) vars: BTreeMap<String, String>,
+    /// Variables that the suite has and the command line does not set, so that the inventory may decide.
+    pub(super) open: BTreeSet<String>,
     /// Whether it has guests of which it does not say itself that they are emulated.
     pub(super) needs_kvm: bool,
     pub(super) has_guests: bool,
     /// What tree it tests, and the directory that the repository is looked for from.
     pub(super) source: Option<(Source, PathBuf)>,
+}
+
+impl ChosenSuite {
+    /// Its variables on a host: what the inventory says is stronger than toril.toml, weaker than the command line.
+    pub(super) fn vars_of(&self, host: &Chosen) -> Result<BTreeMap<String, String>, UsageError> {
+        let mut vars = self.vars.clone();
+        let own = host.set.iter().filter(|(name, _)| self.open.contains(name.as_str()));
+        let own: Vec<(String, String)> = own.map(|(name, said)| (name.clone(), said.value.clone())).collect();
+        if !own.is_empty() {
+            vars.extend(own);
+            Suite::parse(&self.document, &self.text, &vars)?;
+        }
+        Ok(vars)
+    }
+}
+
+/// A recipe that is free of mistakes, and what of its variables the inventory may still decide.
+pub(super) struct ChosenRecipe {
+    pub(super) choice: Choice,
+    bundle: Bundle,
+    /// Variables that the recipe has.
+    declared: BTreeSet<String>,
+    /// Those that the command line sets, against which nothing else counts.
+    given: BTreeSet<String>,
+}
+
+impl ChosenRecipe {
+    /// The recipe with a host's own variables: stronger than toril.toml, weaker than the command line. Variables that the
+    /// recipe does not have are for other recipes.
+    pub(super) fn of(&self, host: &Chosen) -> Result<Bundle, UsageError> {
+        let mut bundle = self.bundle.clone();
+        let own = host
+            .vars
+            .iter()
+            .filter(|(name, _)| self.declared.contains(name.as_str()) && !self.given.contains(name.as_str()));
+        let mut places = Vec::new();
+        for (name, said) in own {
+            bundle.vars.insert(name.clone(), said.value.clone());
+            places.push(format!("`{name}` from {}", said.place));
+        }
+        if !places.is_empty()
+            && let Err(problems) = Recipe::check(&bundle, &sample())
+        {
+            // A variable that cannot be had is not there either, which need not be told.
+            let wrong = problems.0.iter().filter(|problem| problem.code != "R002");
+            let messages: Vec<&str> = wrong.map(|problem| problem.message.as_str()).collect();
+            return Err(UsageError::Other(format!(
+                "the recipe cannot have the variables of {}: {} ({})",
+                host.name,
+                messages.join("; "),
+                places.join(", ")
+            )));
+        }
+        Ok(bundle)
+    }
 }
 
 /// Chooses by the command line, and by the settings where it says nothing.
@@ -42,13 +99,15 @@ impl Chooser {
     }
 
     /// A recipe that is free of mistakes.
-    pub(super) fn recipe(&self, arguments: &RecipeChoice) -> Result<(Choice, Bundle), UsageError> {
+    pub(super) fn recipe(&self, arguments: &RecipeChoice) -> Result<ChosenRecipe, UsageError> {
         let Setting { value: name, origin: chosen } = given(arguments.recipe.as_ref(), &self.settings.recipe);
         let (origin, text) = find_recipe(&name)?;
         let vars = variables(&self.settings.vars, &arguments.vars);
         let bundle = load(&name, &origin, text, vars)?;
         let recipe = Recipe::check(&bundle, &sample())?;
-        Ok((Choice { name, origin, chosen: chosen.to_string(), description: recipe.description }, bundle))
+        let choice = Choice { name, origin, chosen: chosen.to_string(), description: recipe.description };
+        let given = arguments.vars.iter().map(|(name, _)| name.clone()).collect();
+        Ok(ChosenRecipe { choice, declared: bundle.declared(), bundle, given })
     }
 
     /// A suite that is free of mistakes.
@@ -74,26 +133,52 @@ impl Chooser {
         let source = source_of(suite.source, arguments.reference.as_deref(), &document)?;
         let source = source.map(|source| (source, directory));
         let choice = Choice { name, origin, chosen: chosen.to_string(), description: suite.description };
-        Ok(ChosenSuite { choice, document, text, vars, needs_kvm, has_guests, source })
+        let given = |name: &String| arguments.set.iter().any(|(set, _)| set == name);
+        let open = suite.vars.into_keys().filter(|name| !given(name)).collect();
+        Ok(ChosenSuite { choice, document, text, vars, open, needs_kvm, has_guests, source })
     }
 
     /// The hosts that were named, each once.
-    pub(super) fn targets(&self, hosts: &[String], way: &Way) -> Result<Vec<(String, Target)>, UsageError> {
+    pub(super) fn targets(&self, hosts: &[String], way: &Way) -> Result<Vec<Chosen>, UsageError> {
         let hosts = if hosts.is_empty() { &self.settings.hosts.value } else { hosts };
         if hosts.is_empty() {
             let text = "no host is named: give one, such as `sandbox` or `debian@203.0.113.7`, or write `hosts` in toril.toml";
             return Err(UsageError::Other(text.into()));
         }
-        let Setting { value: path, origin } = given(way.inventory.as_ref(), &self.settings.inventory);
-        let inventory = inventory(&path, origin == Origin::BuiltIn)?;
-        let mut targets: Vec<(String, Target)> = Vec::new();
+        let inventory = self.inventory(way.inventory.as_ref())?;
+        let mut targets: Vec<Chosen> = Vec::new();
         for host in hosts {
-            let target = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()))?;
-            if !targets.iter().any(|(name, _)| name == host) {
-                targets.push((host.clone(), target));
+            for found in inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()))? {
+                if !targets.iter().any(|known| known.name == found.name) {
+                    targets.push(found);
+                }
             }
         }
         Ok(targets)
+    }
+
+    /// The one host of this name.
+    pub(super) fn target(&self, host: &str, way: &Way) -> Result<Chosen, UsageError> {
+        let inventory = self.inventory(way.inventory.as_ref())?;
+        let found = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()));
+        let group = || UsageError::Other(format!("`{host}` is a group, and one host is wanted"));
+        if inventory.is_group(host) { Err(group()) } else { found?.pop().ok_or_else(group) }
+    }
+
+    /// The inventory that the command line names, or the settings, with all that its sources tell.
+    pub(super) fn inventory(&self, argument: Option<&PathBuf>) -> Result<Inventory, UsageError> {
+        let Setting { value: path, origin } = given(argument, &self.settings.inventory);
+        inventory::load(&path, origin == Origin::BuiltIn)
+    }
+
+    /// The variables of recipes that toril.toml sets.
+    pub(super) fn recipe_variables(&self) -> &BTreeMap<String, Variable> {
+        &self.settings.vars
+    }
+
+    /// The variables of suites that toril.toml sets.
+    pub(super) fn suite_variables(&self) -> &BTreeMap<String, Variable> {
+        &self.settings.set
     }
 
     /// Whether the settings name any host.
@@ -238,15 +323,6 @@ fn template(name: &str, from: &str) -> Result<RecipeFile, String> {
     }
     let text = fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"))?;
     Ok(RecipeFile { origin: path.to_string_lossy().into_owned(), text })
-}
-
-fn inventory(path: &Path, may_be_absent: bool) -> Result<Inventory, UsageError> {
-    let name = path.to_string_lossy();
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Inventory::parse(&name, &text)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_absent => Ok(Inventory::default()),
-        Err(error) => Err(UsageError::Other(format!("cannot read the inventory {name}: {error}"))),
-    }
 }
 
 /// The text of a built-in or of a file, and where it came from.

@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod fingerprint;
 mod hosts;
+mod inventory;
 mod kernel;
 mod reach;
 mod reboot;
@@ -61,6 +62,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Run(arguments) => kernel::run(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Config(arguments) => config::config(&arguments),
+        Command::Inventory(arguments) => inventory::run(&arguments),
         Command::Recipe(arguments) => recipe::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Sandbox(arguments) => sandbox::run(&arguments),

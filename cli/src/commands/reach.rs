@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use toril_inventory::{Host, Reach, Target};
+use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::HostInfo;
 use toril_transport::{AgentImage, Delivery, Password, Sudo};
 
@@ -31,13 +31,33 @@ pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
     Ok(Way { image, sudo, options })
 }
 
-/// The host that a target is. A sandbox must be up, or `make` be set: then it is made.
-pub(super) fn host(name: &str, target: &Target, make: bool, view: &View) -> Result<Host, String> {
-    match target {
+/// The same with what the inventory says of this host alone. A password that somebody was asked for is for all hosts.
+pub(super) fn way_to(chosen: &Chosen, way: &Way) -> Result<Way, UsageError> {
+    let sudo = match (&way.sudo, &chosen.sudo_password) {
+        (Sudo::WithoutPassword, Some(secret)) => {
+            let password = secret.read().map_err(|error| {
+                let error = crate::client::chain(&error);
+                UsageError::Other(format!("{}: the password for sudo: {error}", chosen.name))
+            })?;
+            Sudo::Password(Password::new(password))
+        }
+        (sudo, _) => sudo.clone(),
+    };
+    Ok(Way { sudo, ..way.clone() })
+}
+
+/// Each host with the way to it.
+pub(super) fn ways(hosts: Vec<Chosen>, way: &Way) -> Result<Vec<(Chosen, Way)>, UsageError> {
+    hosts.into_iter().map(|chosen| way_to(&chosen, way).map(|way| (chosen, way))).collect()
+}
+
+/// The host that was chosen. A sandbox must be up, or `make` be set: then it is made.
+pub(super) fn host(chosen: &Chosen, make: bool, view: &View) -> Result<Host, String> {
+    match &chosen.target {
         Target::Host(host) => Ok(host.clone()),
         Target::Sandbox(sandbox) => {
             let mut host = sandbox::host(sandbox, make, view)?;
-            name.clone_into(&mut host.name);
+            chosen.name.clone_into(&mut host.name);
             Ok(host)
         }
     }

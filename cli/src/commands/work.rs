@@ -1,14 +1,15 @@
 //! `up`, `apply`, `check`, `test` and `facts`: the same way to a host, and then more or less of the work.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use toril_inventory::{Host, Reach, Target};
+use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::{Bundle, CheckState, Depth, Plan};
 use toril_runner::{Accelerator, AcceleratorPolicy, Probe};
 
-use super::choices::{Chooser, ChosenSuite, both};
+use super::choices::{Chooser, ChosenRecipe, ChosenSuite, both};
 use super::fingerprint::{self, Earlier};
 use super::hosts::{all, block_on};
 use super::{UsageError, doctor, finish, problem, reach, reboot};
@@ -18,7 +19,7 @@ use crate::client::{Client, ClientError, Parcels, Trouble, Way};
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::source::Supply;
-use crate::view::{Choice, HostOutcome, Shown, View};
+use crate::view::{HostOutcome, Shown, View};
 
 /// What is to be done on every host.
 #[derive(Default)]
@@ -29,7 +30,7 @@ struct Task {
     fingerprint: bool,
     /// Fingerprints to compare with.
     against: Earlier,
-    recipe: Option<(Choice, Bundle)>,
+    recipe: Option<ChosenRecipe>,
     /// Whether the recipe is carried out, or only compared.
     change: bool,
     /// Whether what is wrong beyond the recipe counts as drift, and is looked for more closely.
@@ -149,6 +150,25 @@ pub(super) fn policy(requested: Option<Accelerator>, host: &Host) -> Accelerator
 /// What is told where an interrupt came before anything was done.
 pub(super) const INTERRUPTED: &str = "interrupted before anything was done; the host is as it was";
 
+/// A host, the way to it, and what the task means there.
+struct Place {
+    chosen: Chosen,
+    way: Way,
+    /// The recipe with the host's own variables.
+    bundle: Option<Bundle>,
+    /// The suite's variables there.
+    vars: BTreeMap<String, String>,
+}
+
+impl Place {
+    fn new(chosen: Chosen, way: Way, task: &Task) -> Result<Place, UsageError> {
+        let bundle = task.recipe.as_ref().map(|recipe| recipe.of(&chosen)).transpose();
+        let vars = task.suite.as_ref().map(|suite| suite.vars_of(&chosen)).transpose();
+        let (bundle, vars) = both(bundle, vars)?;
+        Ok(Place { chosen, way, bundle, vars: vars.unwrap_or_default() })
+    }
+}
+
 /// A host on its way through the task.
 struct Visit {
     outcome: HostOutcome,
@@ -182,30 +202,33 @@ fn work(
 ) -> Result<Status, UsageError> {
     let targets = chooser.targets(&hosts.hosts, &hosts.way)?;
     let may_ask = io::stdin().is_terminal() && !hosts.way.output.json;
-    let asks = |target: &Target| matches!(target, Target::Host(_));
-    if task.change && !task.yes && !may_ask && targets.iter().any(|(_, target)| asks(target)) {
+    let asks = |chosen: &Chosen| matches!(chosen.target, Target::Host(_));
+    if task.change && !task.yes && !may_ask && targets.iter().any(asks) {
         let text =
             "there is no terminal to confirm the changes on: give --yes, or look first with `toril check`";
         return Err(UsageError::Other(text.into()));
     }
-    let is_here = |target: &Target| matches!(target, Target::Host(host) if host.reach == Reach::Local);
-    if task.reboot.is_some() && targets.iter().any(|(_, target)| is_here(target)) {
+    let is_here =
+        |chosen: &Chosen| matches!(&chosen.target, Target::Host(host) if host.reach == Reach::Local);
+    if task.reboot.is_some() && targets.iter().any(is_here) {
         let text = "--reboot: `local` is this machine, and the reboot would end toril with it: reboot it by hand, and give \
                     the command without --reboot";
         return Err(UsageError::Other(text.into()));
     }
-    let way = reach::way(&hosts.way)?;
-    let names: Vec<String> = targets.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = targets.iter().map(|chosen| chosen.name.clone()).collect();
+    let targets = reach::ways(targets, &reach::way(&hosts.way)?)?;
+    let places = targets.into_iter().map(|(chosen, way)| Place::new(chosen, way, &task));
+    let places = places.collect::<Result<Vec<_>, _>>()?;
     let view = match reporting {
         Some(reporting) => chooser.view(&hosts.way.output, reporting, &names)?,
         None => View::new(&hosts.way.output),
     };
-    let recipe = task.recipe.as_ref().map(|(choice, _)| choice);
+    let recipe = task.recipe.as_ref().map(|recipe| &recipe.choice);
     let suite = task.suite.as_ref().map(|suite| &suite.choice);
     view.show(None, &Shown::Choices { recipe, suite, hosts: &names });
     let task = with_source(task, &view)?;
     let outcomes = block_on(&view, async |interrupts: Interrupts| {
-        visit_all(targets, task, way, view.clone(), interrupts).await
+        visit_all(places, task, view.clone(), interrupts).await
     })?;
     Ok(finish(&view, &outcomes))
 }
@@ -231,17 +254,10 @@ fn with_source(mut task: Task, view: &View) -> Result<Task, UsageError> {
     Ok(task)
 }
 
-async fn visit_all(
-    targets: Vec<(String, Target)>,
-    task: Task,
-    way: Way,
-    view: View,
-    interrupts: Interrupts,
-) -> Vec<HostOutcome> {
+async fn visit_all(places: Vec<Place>, task: Task, view: View, interrupts: Interrupts) -> Vec<HostOutcome> {
     let task = Rc::new(task);
-    let looks = targets.into_iter().map(|(name, target)| {
-        look(name, target, Rc::clone(&task), way.clone(), view.clone(), interrupts.clone())
-    });
+    let looks =
+        places.into_iter().map(|place| look(place, Rc::clone(&task), view.clone(), interrupts.clone()));
     let mut visits = all(looks.collect::<Vec<_>>()).await;
     for visit in visits.iter_mut().filter(|visit| visit.changes && !task.yes) {
         let sandbox = visit.client.as_ref().is_some_and(|(host, _)| host.sandbox);
@@ -255,42 +271,35 @@ async fn visit_all(
 }
 
 /// Everything that only reads. An interrupt ends it at once: there is nothing to be cleaned up.
-async fn look(
-    name: String,
-    target: Target,
-    task: Rc<Task>,
-    way: Way,
-    view: View,
-    interrupts: Interrupts,
-) -> Visit {
-    let mut visit = Visit::new(&name);
+async fn look(place: Place, task: Rc<Task>, view: View, interrupts: Interrupts) -> Visit {
+    let mut visit = Visit::new(&place.chosen.name);
     tokio::select! {
         biased;
         () = interrupts.first() => {
             visit.fail(&view, "looking", &INTERRUPTED.to_owned().into(), Status::Operation);
             visit
         }
-        seen = look_undisturbed(name, target, task, way, &view) => seen,
+        seen = look_undisturbed(place, task, &view) => seen,
     }
 }
 
-async fn look_undisturbed(name: String, target: Target, task: Rc<Task>, way: Way, view: &View) -> Visit {
-    let mut visit = Visit::new(&name);
-    let host = match reach::host(&name, &target, task.make, view) {
+async fn look_undisturbed(place: Place, task: Rc<Task>, view: &View) -> Visit {
+    let mut visit = Visit::new(&place.chosen.name);
+    let host = match reach::host(&place.chosen, task.make, view) {
         Ok(host) => host,
         Err(error) => {
             visit.fail(view, "reaching the sandbox", &error.into(), Status::Operation);
             return visit;
         }
     };
-    let mut client = match reach::connect(&host, &way, view).await {
+    let mut client = match reach::connect(&host, &place.way, view).await {
         Ok(client) => client,
         Err(error) => {
             visit.fail(view, "connecting", &Trouble::from(&error), error.status());
             return visit;
         }
     };
-    if let Err((doing, error)) = inspect(&mut client, &host, &task, view, &mut visit).await {
+    if let Err((doing, error)) = inspect(&mut client, &host, &place, &task, view, &mut visit).await {
         visit.fail(view, doing, &Trouble::from(&error), error.status());
     }
     visit.client = Some((host, client));
@@ -300,6 +309,7 @@ async fn look_undisturbed(name: String, target: Target, task: Rc<Task>, way: Way
 async fn inspect(
     client: &mut Client,
     host: &Host,
+    place: &Place,
     task: &Task,
     view: &View,
     visit: &mut Visit,
@@ -322,7 +332,7 @@ async fn inspect(
     if task.reboot.is_some() {
         reboot::refuse_container(client).await.map_err(|error| ("reboot", error))?;
     }
-    if let Some((_, bundle)) = &task.recipe {
+    if let Some(bundle) = &place.bundle {
         view.show(Some(&host.name), &Shown::Step { text: "comparing with the recipe" });
         // Where hosts are changed, what a recipe does not say is not asked for.
         let depth = if task.strict { Depth::All } else { Depth::Touched };
@@ -376,7 +386,7 @@ async fn inspect(
     if let Some(suite) = &task.suite {
         visit.jobs.push(Job::Test(TestJob {
             suite: suite.document.clone(),
-            tests: Tests::Suite { text: suite.text.clone(), vars: suite.vars.clone() },
+            tests: Tests::Suite { text: suite.text.clone(), vars: place.vars.clone() },
             policy: policy(task.accelerator, host),
             filter: task.filter.clone(),
             control: task.control.clone(),

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,12 @@ impl Bundle {
             }
         }
         problems.or(Bundle { files, templates, vars })
+    }
+
+    /// The variables that its files declare, as far as they can be read.
+    pub fn declared(&self) -> BTreeSet<String> {
+        let heads = self.files.iter().flat_map(Head::read);
+        heads.flat_map(|head| head.vars).map(|(name, _)| name.value).collect()
     }
 
     /// What messages call the recipe.

@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal};
 
 use toril_inventory::Target;
 
-use super::choices::{Chooser, both};
+use super::choices::{Chooser, ChosenSuite, both};
 use super::hosts::block_on;
 use super::{UsageError, reach};
 use crate::arguments;
@@ -28,18 +28,19 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
     }
     let chooser = Chooser::here()?;
     let (recipe, suite) = both(chooser.recipe(&arguments.recipe), chooser.suite(&arguments.suite))?;
-    let (recipe, bundle) = recipe;
-    let hosts: Vec<String> = arguments.host.iter().cloned().collect();
-    let (name, target) = one(chooser.targets(&hosts, &arguments.way)?)?;
+    let Some(host) = &arguments.host else { return Err(UsageError::Other("name one host".into())) };
+    let chosen = chooser.target(host, &arguments.way)?;
+    let (bundle, vars) = both(recipe.of(&chosen), suite.vars_of(&chosen))?;
+    let (recipe, suite) = (recipe.choice, ChosenSuite { vars, ..suite });
+    let way = reach::way_to(&chosen, &reach::way(&arguments.way)?)?;
     let view = View::new(&arguments.way.output);
     let may_ask = io::stdin().is_terminal() && !arguments.way.output.json;
-    let asks = !arguments.read_only && !arguments.yes && matches!(target, Target::Host(_));
+    let asks = !arguments.read_only && !arguments.yes && matches!(chosen.target, Target::Host(_));
     if asks && !may_ask {
         let text =
             "there is no terminal to confirm the changes on: give --yes, or only look with --read-only";
         return Err(UsageError::Other(text.into()));
     }
-    let way = reach::way(&arguments.way)?;
     let output = Output::new(arguments.output.as_deref()).map_err(UsageError::Other)?;
     let toril = Program { version: env!("CARGO_PKG_VERSION"), sha256: way.image.id().to_owned() };
     let mut record = Record::new(toril, recipe, suite.choice.clone());
@@ -53,17 +54,16 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
         &Shown::Choices {
             recipe: Some(recipe),
             suite: Some(suite_choice),
-            hosts: std::slice::from_ref(&name),
+            hosts: std::slice::from_ref(&chosen.name),
         },
     );
-    record.host.kind = match &target {
+    record.host.kind = match &chosen.target {
         Target::Sandbox(_) => "sandbox",
         Target::Host(host) if host.reach == toril_inventory::Reach::Local => "local",
         Target::Host(_) => "ssh",
     };
     let task = Task {
-        name,
-        target,
+        chosen,
         bundle,
         suite,
         filter: arguments.suite.filter.clone(),
@@ -84,12 +84,4 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
     let status = if status == Status::Fine && is_broken { Status::Operation } else { status };
     view.finish(&[], status);
     Ok(status)
-}
-
-/// The host. There is one: a file tells of one.
-fn one(mut targets: Vec<(String, Target)>) -> Result<(String, Target), UsageError> {
-    match (targets.pop(), targets.is_empty()) {
-        (Some(target), true) => Ok(target),
-        _ => Err(UsageError::Other("name one host".into())),
-    }
 }

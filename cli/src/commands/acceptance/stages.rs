@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use toril_inventory::{Host, Target};
+use toril_inventory::{Chosen, Host, Target};
 use toril_provisioner::{Bundle, Depth, Event, Finding, ItemState, Plan, Recipe, Traces};
 use toril_runner::{Accelerator, Control};
 use toril_transport::{Delivery, Sudo};
@@ -49,8 +49,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 /// What is asked for.
 pub(super) struct Task {
-    pub(super) name: String,
-    pub(super) target: Target,
+    pub(super) chosen: Chosen,
     pub(super) bundle: Bundle,
     pub(super) suite: ChosenSuite,
     pub(super) filter: Vec<String>,
@@ -112,7 +111,7 @@ impl<'a> Acceptance<'a> {
             Err(End::Declined) => Some("the changes were not confirmed".to_owned()),
         };
         if let Err(End::Failed(doing, trouble, status)) = &end {
-            problem(self.view, Some(&self.task.name), doing, trouble);
+            problem(self.view, Some(&self.task.chosen.name), doing, trouble);
             self.statuses.push(*status);
         }
         if matches!(end, Err(End::Interrupted | End::Declined)) {
@@ -152,7 +151,7 @@ impl<'a> Acceptance<'a> {
         if changes
             && !self.task.yes
             && !is_sandbox
-            && !confirmed(&self.task.name, false, self.view, self.interrupts)
+            && !confirmed(&self.task.chosen.name, false, self.view, self.interrupts)
         {
             return Err(End::Declined);
         }
@@ -214,7 +213,7 @@ impl<'a> Acceptance<'a> {
         doing: &'static str,
         work: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, End> {
-        self.view.show(Some(&self.task.name), &Shown::Step { text: doing });
+        self.view.show(Some(&self.task.chosen.name), &Shown::Step { text: doing });
         tokio::select! {
             biased;
             () = self.interrupts.first() => Err(End::Interrupted),
@@ -223,10 +222,10 @@ impl<'a> Acceptance<'a> {
     }
 
     async fn connect(&mut self) -> Result<Client, End> {
-        let name = self.task.name.clone();
+        let name = self.task.chosen.name.clone();
         let failed = |error: String| End::Failed("reaching the sandbox", error.into(), Status::Operation);
-        let host = reach::host(&name, &self.task.target, false, self.view).map_err(failed)?;
-        if let Target::Sandbox(sandbox) = &self.task.target {
+        let host = reach::host(&self.task.chosen, false, self.view).map_err(failed)?;
+        if let Target::Sandbox(sandbox) = &self.task.chosen.target {
             let release =
                 sandbox::existing(sandbox).map_err(failed)?.map(|sandbox| sandbox.release().to_owned());
             let release = release.and_then(|release| toril_sandbox::Release::parse(&release).ok());
@@ -262,7 +261,7 @@ impl<'a> Acceptance<'a> {
     async fn facts(&mut self, client: &mut Client) -> Result<Traces, End> {
         let before = self.looking("noting what is there", client.traces()).await?;
         let facts = self.looking("asking for facts", client.facts()).await?;
-        self.view.show(Some(&self.task.name), &Shown::Facts { facts: &facts });
+        self.view.show(Some(&self.task.chosen.name), &Shown::Facts { facts: &facts });
         self.record.facts = Some(facts);
         Ok(before)
     }
@@ -287,9 +286,10 @@ impl<'a> Acceptance<'a> {
         self.record.read_only = Some(ReadOnly { compared: before.len(), changes });
         self.record.survey = Some(survey?);
         let Some((plan, findings)) = plan? else { return Ok(()) };
-        self.view.show(Some(&self.task.name), &Shown::Plan { plan: &plan });
+        self.view.show(Some(&self.task.chosen.name), &Shown::Plan { plan: &plan });
         if !findings.is_empty() {
-            self.view.show(Some(&self.task.name), &Shown::Findings { findings: &findings, drift: false });
+            self.view
+                .show(Some(&self.task.chosen.name), &Shown::Findings { findings: &findings, drift: false });
         }
         self.record.findings = findings;
         let is_hopeless = plan.counts().failed > 0 && !plan.may_change();
@@ -355,7 +355,7 @@ impl<'a> Acceptance<'a> {
 
     async fn check(&mut self, client: &mut Client) -> Result<(), End> {
         let plan = self.plan(client).await?;
-        self.view.show(Some(&self.task.name), &Shown::Plan { plan: &plan });
+        self.view.show(Some(&self.task.chosen.name), &Shown::Plan { plan: &plan });
         let counts = plan.counts();
         if counts.failed > 0 {
             self.statuses.push(Status::Operation);
@@ -418,8 +418,10 @@ impl<'a> Acceptance<'a> {
             End::Failed("breaking the host on purpose", text.into(), Status::Operation)
         })?;
         for Drift { resource, what, .. } in &broken {
-            self.view
-                .show(Some(&self.task.name), &Shown::Note { text: &format!("broke {resource}: {what}") });
+            self.view.show(
+                Some(&self.task.chosen.name),
+                &Shown::Note { text: &format!("broke {resource}: {what}") },
+            );
         }
         let seen = self.plan(client).await?;
         let ended = self.apply(client, Stage::Drift).await?;
@@ -448,7 +450,7 @@ impl<'a> Acceptance<'a> {
     async fn run(&mut self, client: &mut Client, stage: Stage, job: Job) -> Result<Ended, End> {
         let order = Order { who: "toril acceptance".into(), wait: self.task.wait, jobs: vec![job] };
         self.record.runs.push(Run { stage, events: Vec::new(), ended: None });
-        let (view, name) = (self.view, self.task.name.clone());
+        let (view, name) = (self.view, self.task.chosen.name.clone());
         let record = &mut self.record;
         let mut tell = |told: Told| {
             reach::show(view, &name, &told);

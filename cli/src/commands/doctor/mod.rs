@@ -5,7 +5,7 @@ mod way;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use toril_inventory::{Host, Reach, Target};
+use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::{Check, CheckState};
 
 use super::choices::Chooser;
@@ -25,14 +25,14 @@ pub(super) fn doctor(arguments: &Doctor) -> Result<Status, UsageError> {
     let targets =
         if named { chooser.targets(&arguments.hosts.hosts, &arguments.hosts.way)? } else { Vec::new() };
     let view = View::new(&arguments.hosts.way.output);
-    let by_ssh = targets.is_empty() || targets.iter().any(|(_, target)| is_by_ssh(target));
+    let by_ssh = targets.is_empty() || targets.iter().any(|chosen| is_by_ssh(&chosen.target));
     let here = here::checks(by_ssh);
     view.show(None, &Shown::Checks { checks: &here, all: true });
     let way = reach::way(&arguments.hosts.way)?;
+    let targets = reach::ways(targets, &way)?;
     let outcomes = block_on(&view, async |interrupts: Interrupts| {
-        let visits = targets
-            .into_iter()
-            .map(|(name, target)| visit(name, target, way.clone(), view.clone(), interrupts.clone()));
+        let visits =
+            targets.into_iter().map(|(chosen, way)| visit(chosen, way, view.clone(), interrupts.clone()));
         all(visits.collect::<Vec<_>>()).await
     })?;
     // What is wrong here is no host's fault.
@@ -57,13 +57,14 @@ pub(super) fn status(checks: &[Check]) -> Status {
     if is_bad { Status::Setup } else { Status::Fine }
 }
 
-async fn visit(name: String, target: Target, way: Way, view: View, interrupts: Interrupts) -> HostOutcome {
+async fn visit(chosen: Chosen, way: Way, view: View, interrupts: Interrupts) -> HostOutcome {
+    let name = chosen.name.clone();
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let start = Instant::now();
     let seen = tokio::select! {
         biased;
         () = interrupts.first() => Err(Trouble::from(super::work::INTERRUPTED.to_owned())),
-        seen = look(&name, &target, &way, &view) => seen,
+        seen = look(&chosen, &way, &view) => seen,
     };
     match seen {
         Ok(status) => outcome.statuses.push(status),
@@ -77,8 +78,8 @@ async fn visit(name: String, target: Target, way: Way, view: View, interrupts: I
     outcome
 }
 
-async fn look(name: &str, target: &Target, way: &Way, view: &View) -> Result<Status, Trouble> {
-    let host = reach::host(name, target, false, view)?;
+async fn look(chosen: &Chosen, way: &Way, view: &View) -> Result<Status, Trouble> {
+    let (name, host) = (&chosen.name, reach::host(chosen, false, view)?);
     if let Reach::Ssh(ssh) = &host.reach {
         view.show(Some(name), &Shown::Checks { checks: &way::checks(ssh, way), all: true });
     }
