@@ -195,6 +195,9 @@ impl Merged {
         if let Some(facts) = &line.facts {
             crate::view::know(self.run(&host, suite.clone()), facts);
         }
+        if let Some(RunEvent::Ended { ended }) = &line.run {
+            crate::view::know_end(self.run(&host, suite.clone()), ended);
+        }
         let trouble = match line.run {
             Some(RunEvent::Failed { error }) => Some(error),
             Some(RunEvent::Ended { ended }) if ended.stopped => {

@@ -11,7 +11,7 @@ use toril_provisioner::Event as ProvisionEvent;
 use toril_runner::report::{Format, HostRun, Report, annotations};
 
 use super::{HostOutcome, Shown, json};
-use crate::agent::RunEvent;
+use crate::agent::{Ended, RunEvent};
 use crate::exit::Status;
 
 /// A report that is wished, such as `junit=report.xml`.
@@ -187,8 +187,11 @@ impl Reports {
                 run.troubles.push(format!("{resource}: {error}"));
             }
             RunEvent::Failed { error } => run.troubles.push(error.clone()),
-            RunEvent::Ended { ended } if ended.stopped => {
-                run.troubles.push("the run was stopped before its end, as was asked".into());
+            RunEvent::Ended { ended } => {
+                know_end(run, ended);
+                if ended.stopped {
+                    run.troubles.push("the run was stopped before its end, as was asked".into());
+                }
             }
             _ => {}
         }
@@ -309,6 +312,16 @@ fn print(mut to: impl Write, text: &str) -> Result<(), String> {
     to.write_all(text.as_bytes())
         .and_then(|()| to.flush())
         .map_err(|error| format!("cannot print the report: {error}"))
+}
+
+/// What the end of a run tells of its host.
+pub(crate) fn know_end(run: &mut HostRun, ended: &Ended) {
+    if let Some(print) = &ended.fingerprint {
+        run.know_fingerprint(
+            &print.id(),
+            print.0.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+    }
 }
 
 /// What of a host can move a test's result.

@@ -27,6 +27,8 @@ pub(super) struct Entry<'r> {
     pub reason: String,
     /// The test, on that one of its entries which shows its last lines.
     pub details: Option<&'r TestResult>,
+    /// What was not as the suite wants it, though the test ran; on the first of its entries.
+    pub warnings: &'r [String],
     /// In milliseconds; only of tests without cases, since nothing is known of a single case's time.
     pub duration_ms: Option<u64>,
 }
@@ -47,7 +49,7 @@ impl Judgement {
         matches!(self, Judgement::Failure | Judgement::Error)
     }
 
-    fn of(outcome: Outcome) -> Judgement {
+    pub(super) fn of(outcome: Outcome) -> Judgement {
         match outcome {
             Outcome::Passed | Outcome::Flaky => Judgement::Passed,
             Outcome::Failed | Outcome::Crashed | Outcome::TimedOut | Outcome::Incomplete => {
@@ -154,6 +156,9 @@ impl Maker {
         } else if let Some(entry) = entries[first..].iter_mut().find(|entry| entry.judgement.is_bad()) {
             entry.details = Some(result);
         }
+        if let Some(entry) = entries.get_mut(first) {
+            entry.warnings = &result.warnings;
+        }
     }
 
     fn entry<'r>(
@@ -180,6 +185,15 @@ impl Maker {
         }
         self.used.insert(key.clone());
         let (group, name) = key;
-        Entry { group, name, judgement, word, reason: line(&reason), details: None, duration_ms: None }
+        Entry {
+            group,
+            name,
+            judgement,
+            word,
+            reason: line(&reason),
+            details: None,
+            warnings: &[],
+            duration_ms: None,
+        }
     }
 }

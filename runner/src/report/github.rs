@@ -13,7 +13,7 @@ const MESSAGE: usize = 4000;
 /// How many of the last lines an annotation has.
 const LINES: usize = 5;
 
-/// An `::error` command for each failure; where there are more than GitHub shows, the last one says so.
+/// A `::warning` command for each warning, and an `::error` for each failure; where there are more than GitHub shows, the last one says so.
 pub fn annotations(report: &Report) -> String {
     let runs = entries(report);
     let bad: Vec<(&str, &Entry<'_>)> = runs
@@ -23,6 +23,12 @@ pub fn annotations(report: &Report) -> String {
         .collect();
     let own = if bad.len() > SHOWN { SHOWN - 1 } else { bad.len() };
     let mut text = String::new();
+    // Warnings have room of their own.
+    let warnings = runs.iter().flat_map(|(_, entries)| entries);
+    let warnings = warnings.flat_map(|entry| entry.warnings.iter().map(move |warning| (entry, warning)));
+    for (entry, warning) in warnings.take(SHOWN) {
+        command(&mut text, "warning", report, &entry.group, &clipped(warning, MESSAGE));
+    }
     for (host, entry) in &bad[..own] {
         let mut message = format!("{}: {}\non {host}", entry.word, clipped(&entry.reason, MESSAGE));
         if let Some(result) = entry.details {
@@ -34,20 +40,20 @@ pub fn annotations(report: &Report) -> String {
                 let _ = write!(message, "\nby hand on the host: {}", clean(command));
             }
         }
-        command(&mut text, report, &format!("{}: {}", entry.group, entry.name), &message);
+        command(&mut text, "error", report, &format!("{}: {}", entry.group, entry.name), &message);
     }
     if bad.len() > own {
         let more = bad.len() - own;
         let message = "GitHub shows no more annotations of a step; the step's summary has all failures";
-        command(&mut text, report, &format!("{more} further failures"), message);
+        command(&mut text, "error", report, &format!("{more} further failures"), message);
     }
     text
 }
 
-fn command(text: &mut String, report: &Report, title: &str, message: &str) {
+fn command(text: &mut String, level: &str, report: &Report, title: &str, message: &str) {
     let file =
         report.suite_file.as_deref().map(|file| format!("file={},", property(file))).unwrap_or_default();
-    let _ = writeln!(text, "::error {file}title={}::{}", property(&line(title)), data(message));
+    let _ = writeln!(text, "::{level} {file}title={}::{}", property(&line(title)), data(message));
 }
 
 /// As GitHub wants the text of a command.

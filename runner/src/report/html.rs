@@ -57,14 +57,14 @@ fn table_of_runs(page: &mut String, runs: &[(&HostRun, Vec<Entry<'_>>)]) {
     );
     for (run, entries) in runs {
         let count = |wanted| entries.iter().filter(|entry| entry.judgement == wanted).count();
-        let under = run.properties.iter().find(|(name, _)| name == "accelerator");
+        let under = run.property("accelerator");
         let time: u64 = run.results.iter().map(|result| result.duration_ms).sum();
         let _ = write!(
             page,
             "<tr><td>{}<td>{}<td>{}",
             escaped(&run.host),
             escaped(run.suite_words().unwrap_or("–")),
-            escaped(under.map_or("–", |(_, under)| under)),
+            escaped(under.unwrap_or("–")),
         );
         for judgement in [Judgement::Passed, Judgement::Failure, Judgement::Error, Judgement::Skipped] {
             let _ = match count(judgement) {
@@ -120,6 +120,13 @@ fn all(page: &mut String, run: &HostRun, entries: &[Entry<'_>]) {
             entry.word,
             escaped(&clipped(&entry.reason, REASON)),
         );
+        for warning in entry.warnings {
+            let _ = writeln!(
+                page,
+                "<tr><td><td><td class=skipped>warning<td>{}",
+                escaped(&clipped(warning, REASON))
+            );
+        }
     }
     page.push_str("</table>\n");
     properties(page, &run.properties);

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, Property, Report as Xml, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Property, Report as Xml, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
 use super::entry::{Entry, Judgement, entries};
 use super::text::{clean, clipped, cost, line};
 use super::{HostRun, Report, ReportError};
+use crate::event::Attempt;
 use crate::verdict::Outcome;
 
 /// What all that was said may cost, in bytes of the file; names and structure come to about as much again at most.
@@ -71,7 +72,7 @@ fn testcase(entry: &Entry<'_>, room: &mut Room) -> TestCase {
     let reason =
         if room.take(&reason) && room.take(&reason) { reason } else { clipped(&reason, SHORT_REASON) };
     let message = if reason.is_empty() { entry.word.to_owned() } else { reason };
-    let status = match entry.judgement {
+    let mut status = match entry.judgement {
         Judgement::Passed => TestCaseStatus::success(),
         Judgement::Skipped => {
             let mut status = TestCaseStatus::skipped();
@@ -81,6 +82,8 @@ fn testcase(entry: &Entry<'_>, room: &mut Room) -> TestCase {
         Judgement::Failure => bad(entry, NonSuccessKind::Failure, message),
         Judgement::Error => bad(entry, NonSuccessKind::Error, message),
     };
+    let attempts = entry.details.map(|result| result.attempts.as_slice()).unwrap_or_default();
+    status.add_reruns(attempts.iter().map(|attempt| rerun(attempt, room)));
     let mut case = TestCase::new(entry.name.clone(), status);
     case.set_classname(entry.group.clone());
     if let Some(milliseconds) = entry.duration_ms {
@@ -92,7 +95,28 @@ fn testcase(entry: &Entry<'_>, room: &mut Room) -> TestCase {
         let left_out = "the last lines are left out, for the report would become too large";
         case.set_system_out(if room.take(&text) { text } else { left_out.into() });
     }
+    let warnings = clipped(&clean(&entry.warnings.join("\n")), REASON);
+    if !warnings.is_empty() && room.take(&warnings) {
+        case.set_system_err(warnings);
+    }
     case
+}
+
+/// An attempt before the last: a `flakyFailure` where that one passed, else a `rerunFailure`.
+fn rerun(attempt: &Attempt, room: &mut Room) -> TestRerun {
+    let kind = match Judgement::of(attempt.outcome) {
+        Judgement::Error => NonSuccessKind::Error,
+        Judgement::Passed | Judgement::Failure | Judgement::Skipped => NonSuccessKind::Failure,
+    };
+    let mut rerun = TestRerun::new(kind);
+    rerun.set_type(attempt.outcome.words());
+    let reason = clipped(&line(&attempt.reason), REASON);
+    rerun.set_message(if room.take(&reason) { reason } else { clipped(&reason, SHORT_REASON) });
+    let said = clipped(&clean(&attempt.last_lines.join("\n")), LAST_LINES);
+    if !said.is_empty() && room.take(&said) {
+        rerun.set_system_out(said);
+    }
+    rerun
 }
 
 fn bad(entry: &Entry<'_>, kind: NonSuccessKind, message: String) -> TestCaseStatus {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::entry::{Entry, Judgement, entries};
 use super::text::{clean, clipped, line};
-use super::{HostRun, Report};
+use super::{FINGERPRINT, HostRun, Report};
 
 /// GitHub takes no more than 1 MiB from a step.
 const MOST: usize = 900 * 1024;
@@ -25,6 +25,11 @@ pub(super) fn render(report: &Report) -> String {
     for (run, entries) in &runs {
         row(&mut text, run, entries);
     }
+    for (run, _) in &runs {
+        if let Some(id) = run.property(FINGERPRINT) {
+            let _ = writeln!(text, "\nFingerprint of {}: {}", escaped(&run.host), escaped(id));
+        }
+    }
     let mut left_out = 0;
     for (run, entries) in &runs {
         for entry in entries.iter().filter(|entry| entry.judgement.is_bad()) {
@@ -36,6 +41,7 @@ pub(super) fn render(report: &Report) -> String {
             }
         }
     }
+    warnings(&mut text, &runs);
     if left_out > 0 {
         let _ =
             writeln!(text, "\n{left_out} further failures are left out, for GitHub takes no longer summary.");
@@ -45,14 +51,14 @@ pub(super) fn render(report: &Report) -> String {
 
 fn row(text: &mut String, run: &HostRun, entries: &[Entry<'_>]) {
     let count = |wanted| entries.iter().filter(|entry| entry.judgement == wanted).count();
-    let known = run.properties.iter().find(|(name, _)| name == "accelerator");
+    let known = run.property("accelerator");
     let time: u64 = run.results.iter().map(|result| result.duration_ms).sum();
     let _ = writeln!(
         text,
         "| {} | {} | {} | {} | {} | {} | {} | {}.{} s |",
         escaped(&run.host),
         escaped(run.suite_words().unwrap_or("–")),
-        escaped(known.map_or("–", |(_, accelerator)| accelerator)),
+        escaped(known.unwrap_or("–")),
         count(Judgement::Passed),
         count(Judgement::Failure),
         count(Judgement::Error),
@@ -78,6 +84,18 @@ fn failure(run: &HostRun, entry: &Entry<'_>) -> String {
         let _ = writeln!(text, "\nBy hand on {}:\n\n{}", escaped(&run.host), fenced(&clean(command)));
     }
     text
+}
+
+fn warnings(text: &mut String, runs: &[(&HostRun, Vec<Entry<'_>>)]) {
+    for entry in runs.iter().flat_map(|(_, entries)| entries) {
+        for warning in entry.warnings {
+            let told =
+                format!("\n**{}** warning: {}\n", escaped(&entry.group), escaped(&clipped(warning, 4096)));
+            if text.len() + told.len() <= MOST {
+                text.push_str(&told);
+            }
+        }
+    }
 }
 
 /// A block of code: its fence is longer than any in the text.

@@ -30,6 +30,9 @@ pub struct Report {
     pub runs: Vec<HostRun>,
 }
 
+/// The property that names a host's fingerprint by its short form.
+const FINGERPRINT: &str = "fingerprint";
+
 /// A suite's run on one host, as far as it is known.
 #[derive(Debug, Clone, Default)]
 pub struct HostRun {
@@ -166,6 +169,18 @@ impl HostRun {
         if !self.properties.iter().any(|(known, _)| known == name) {
             self.properties.push((name.to_owned(), value.to_owned()));
         }
+    }
+
+    /// Notes the host's fingerprint: its short form, and its values by name.
+    pub fn know_fingerprint<'v>(&mut self, id: &str, values: impl Iterator<Item = (&'v str, &'v str)>) {
+        self.know(FINGERPRINT, id);
+        for (name, value) in values {
+            self.know(&format!("{FINGERPRINT} {name}"), value);
+        }
+    }
+
+    fn property(&self, name: &str) -> Option<&str> {
+        self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The tests that were to be run and have no verdict.

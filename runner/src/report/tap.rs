@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use super::entry::{Entry, Judgement, entries};
 use super::text::{clipped, line};
+use super::{FINGERPRINT, Report};
 
 /// The longest reason, and the longest of the last lines.
 const LONGEST: usize = 4096;
@@ -16,6 +16,11 @@ pub(super) fn render(report: &Report) -> String {
     let count: usize = runs.iter().map(|(_, entries)| entries.len()).sum();
     // A plan of none is none that a reader takes for fine.
     let _ = writeln!(text, "1..{count}");
+    for (run, _) in &runs {
+        if let Some(id) = run.property(FINGERPRINT) {
+            let _ = writeln!(text, "# fingerprint of {}: {}", line(&run.host), line(id));
+        }
+    }
     for (number, (run, entry)) in (1..).zip(all) {
         let ok = if entry.judgement.is_bad() { "not ok" } else { "ok" };
         let name = escaped(&format!("{}: {}", entry.group, entry.name));
@@ -26,6 +31,9 @@ pub(super) fn render(report: &Report) -> String {
         let _ = writeln!(text, "{ok} {number} - {name}{directive}");
         if entry.judgement.is_bad() {
             block(&mut text, &run.host, entry);
+        }
+        for warning in entry.warnings {
+            let _ = writeln!(text, "# warning: {}", clipped(&line(warning), LONGEST));
         }
     }
     text
