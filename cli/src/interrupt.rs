@@ -18,7 +18,22 @@ const LEAVE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(crate) struct Interrupts(watch::Receiver<usize>);
 
+/// What interrupts from within.
+pub(crate) struct Stop(watch::Sender<usize>);
+
+impl Stop {
+    pub(crate) fn interrupt(&self) {
+        self.0.send_modify(|pressed| *pressed = (*pressed).max(1));
+    }
+}
+
 impl Interrupts {
+    /// None at all.
+    #[cfg(test)]
+    pub(crate) fn never() -> Interrupts {
+        Interrupts(watch::channel(0).1)
+    }
+
     /// Begins to listen, on a thread: the runtime may be busy with something that does not yield.
     pub(crate) fn listen() -> io::Result<Interrupts> {
         let (sender, receiver) = watch::channel(0);
@@ -34,6 +49,27 @@ impl Interrupts {
             }
         })?;
         Ok(Interrupts(receiver))
+    }
+
+    /// The same, and another that comes from within.
+    pub(crate) fn and_another(&self) -> (Interrupts, Stop) {
+        let (sender, receiver) = watch::channel(*self.0.borrow());
+        let stop = Stop(sender.clone());
+        let mut outer = self.0.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::select! {
+                    changed = outer.changed() => {
+                        let pressed = *outer.borrow_and_update();
+                        if changed.is_err() || sender.send(pressed).is_err() {
+                            return;
+                        }
+                    }
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        (Interrupts(receiver), stop)
     }
 
     /// Waits for the first.

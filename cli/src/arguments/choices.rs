@@ -16,6 +16,13 @@ pub(crate) struct Hosts {
     /// Without any, those of toril.toml.
     #[arg(value_name = "HOST")]
     pub(crate) hosts: Vec<String>,
+    /// Work on so many hosts at once. One that does not answer lets another one begin.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) parallel: u32,
+    /// How long each host may take, counted from its own beginning. Without it 5m to look at one, and as long as it takes to
+    /// change or test one.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) deadline: Option<Duration>,
     #[command(flatten)]
     pub(crate) way: Way,
 }
@@ -46,6 +53,9 @@ pub(crate) struct Output {
     /// Say more.
     #[arg(long, short)]
     pub(crate) verbose: bool,
+    /// Say only what went wrong, and how everything ended.
+    #[arg(long, short, conflicts_with_all = ["json", "verbose"])]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -68,6 +68,9 @@ pub(crate) struct Check {
 pub(crate) struct Test {
     #[command(flatten)]
     pub(crate) hosts: Hosts,
+    /// Run a part of the suite on each host, all of it together, and report on all as one.
+    #[arg(long, conflicts_with = "shard")]
+    pub(crate) spread: bool,
     #[command(flatten)]
     pub(crate) suite: SuiteChoice,
     #[command(flatten)]

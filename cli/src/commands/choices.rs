@@ -29,6 +29,8 @@ pub(super) struct ChosenSuite {
     /// Whether it has guests of which it does not say itself that they are emulated.
     pub(super) needs_kvm: bool,
     pub(super) has_guests: bool,
+    /// How many tests of it are wanted.
+    pub(super) tests: usize,
     /// What tree it tests, and the directory that the repository is looked for from.
     pub(super) source: Option<(Source, PathBuf)>,
 }
@@ -119,7 +121,9 @@ impl Chooser {
         let vars = variables(&self.settings.set, &arguments.set);
         let document = document_name(&name, &origin);
         let suite = Suite::parse(&document, &text, &vars)?;
-        if !suite.tests.iter().any(|test| toril_runner::is_wanted(&arguments.filter, &test.name)) {
+        let wanted = suite.tests.iter().filter(|test| toril_runner::is_wanted(&arguments.filter, &test.name));
+        let tests = wanted.count();
+        if tests == 0 {
             let names: Vec<&str> = suite.tests.iter().map(|test| test.name.as_str()).collect();
             let filters = arguments.filter.join(", ");
             return Err(UsageError::Other(format!(
@@ -135,7 +139,7 @@ impl Chooser {
         let choice = Choice { name, origin, chosen: chosen.to_string(), description: suite.description };
         let given = |name: &String| arguments.set.iter().any(|(set, _)| set == name);
         let open = suite.vars.into_keys().filter(|name| !given(name)).collect();
-        Ok(ChosenSuite { choice, document, text, vars, open, needs_kvm, has_guests, source })
+        Ok(ChosenSuite { choice, document, text, vars, open, needs_kvm, has_guests, tests, source })
     }
 
     /// The hosts that were named, each once.

@@ -6,6 +6,7 @@ mod choices;
 mod config;
 mod doctor;
 mod fingerprint;
+mod fleet;
 mod hosts;
 mod inventory;
 mod kernel;

@@ -3,9 +3,10 @@
 use toril_inventory::{Host, Reach};
 use toril_provisioner::Counts;
 
+use super::fleet::Turn;
 use super::reach;
 use crate::agent::{Ended, Job, Order};
-use crate::client::{Client, ClientError, Parcels};
+use crate::client::{Client, ClientError, Parcels, Told};
 use crate::interrupt::Interrupts;
 use crate::view::{Shown, View};
 
@@ -18,8 +19,15 @@ pub(super) async fn run(
     parcels: Parcels<'_>,
     view: &View,
     interrupts: &Interrupts,
+    turn: &mut Turn,
 ) -> Result<Ended, ClientError> {
-    let mut tell = |told| reach::show(view, &host.name, &told);
+    let mut tell = |told| {
+        if matches!(told, Told::Lost(_)) {
+            // Waiting for it need not keep others waiting.
+            turn.give_back();
+        }
+        reach::show(view, &host.name, &told);
+    };
     let first = client.run(order.clone(), parcels, interrupts, &mut tell).await?;
     let Some(reboot) = &first.reboot else { return Ok(first) };
     view.show(Some(&host.name), &Shown::Step { text: "waiting for the host to come back" });

@@ -22,7 +22,7 @@ const RECIPES: [(&str, Kind); 2] =
 
 /// `toril sandbox …`.
 pub(super) fn run(command: &Sandbox) -> Result<Status, UsageError> {
-    let view = View::new(&Output { json: false, verbose: false });
+    let view = View::new(&Output { json: false, verbose: false, quiet: false });
     let result = match command {
         Sandbox::Up { name, release, sources, from, disk, machine } => {
             let options = Options {

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
 
 use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::{Bundle, CheckState, Depth, Plan};
-use toril_runner::{Accelerator, AcceleratorPolicy, Probe};
+use toril_runner::{Accelerator, AcceleratorPolicy, Probe, Shard};
 
 use super::choices::{Chooser, ChosenRecipe, ChosenSuite, both};
 use super::fingerprint::{self, Earlier};
+use super::fleet::{Fleet, Turn};
 use super::hosts::{all, block_on};
 use super::{UsageError, doctor, finish, problem, reach, reboot};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
@@ -48,6 +51,8 @@ struct Task {
     source: Option<Supply>,
     filter: Vec<String>,
     control: toril_runner::Control,
+    /// Whether each host runs a part of the suite, and all together the whole.
+    spread: bool,
     accelerator: Option<Accelerator>,
     /// How long to wait for another run to end.
     wait: Duration,
@@ -102,7 +107,8 @@ pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> 
 /// `toril test`.
 pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
-    let task = testing(&chooser, &arguments.suite, &arguments.running)?;
+    let testing = testing(&chooser, &arguments.suite, &arguments.running)?;
+    let task = Task { spread: arguments.spread, ..testing };
     work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
 }
 
@@ -158,6 +164,8 @@ struct Place {
     bundle: Option<Bundle>,
     /// The suite's variables there.
     vars: BTreeMap<String, String>,
+    /// Its part of the suite, if that is spread over the hosts.
+    part: Option<Shard>,
 }
 
 impl Place {
@@ -165,7 +173,7 @@ impl Place {
         let bundle = task.recipe.as_ref().map(|recipe| recipe.of(&chosen)).transpose();
         let vars = task.suite.as_ref().map(|suite| suite.vars_of(&chosen)).transpose();
         let (bundle, vars) = both(bundle, vars)?;
-        Ok(Place { chosen, way, bundle, vars: vars.unwrap_or_default() })
+        Ok(Place { chosen, way, bundle, vars: vars.unwrap_or_default(), part: None })
     }
 }
 
@@ -178,17 +186,24 @@ struct Visit {
     jobs: Vec<Job>,
     /// Whether the plan changes the host.
     changes: bool,
+    /// Its part of the suite.
+    part: Option<Shard>,
+    turn: Option<Turn>,
 }
 
 impl Visit {
-    fn new(host: &str) -> Visit {
-        let outcome = HostOutcome { host: host.to_owned(), ..HostOutcome::default() };
-        Visit { outcome, start: Instant::now(), client: None, jobs: Vec::new(), changes: false }
+    fn new(place: &Place) -> Visit {
+        let outcome = HostOutcome { host: place.chosen.name.clone(), ..HostOutcome::default() };
+        let (start, part) = (Instant::now(), place.part);
+        Visit { outcome, start, client: None, jobs: Vec::new(), changes: false, part, turn: None }
     }
 
     fn fail(&mut self, view: &View, doing: &str, trouble: &Trouble, status: Status) {
         problem(view, Some(&self.outcome.host), doing, trouble);
-        self.outcome.problem = Some(format!("{doing} failed"));
+        let reason = trouble.error.lines().next().unwrap_or_default();
+        let part =
+            self.part.map_or_else(String::new, |part| format!("; part {part} of the suite ran nowhere"));
+        self.outcome.problem = Some(format!("{doing}: {reason}{part}"));
         self.outcome.statuses.push(status);
         self.jobs.clear();
     }
@@ -218,7 +233,8 @@ fn work(
     let names: Vec<String> = targets.iter().map(|chosen| chosen.name.clone()).collect();
     let targets = reach::ways(targets, &reach::way(&hosts.way)?)?;
     let places = targets.into_iter().map(|(chosen, way)| Place::new(chosen, way, &task));
-    let places = places.collect::<Result<Vec<_>, _>>()?;
+    let mut places = places.collect::<Result<Vec<_>, _>>()?;
+    let idle = spread(&mut places, &task);
     let view = match reporting {
         Some(reporting) => chooser.view(&hosts.way.output, reporting, &names)?,
         None => View::new(&hosts.way.output),
@@ -226,11 +242,27 @@ fn work(
     let recipe = task.recipe.as_ref().map(|recipe| &recipe.choice);
     let suite = task.suite.as_ref().map(|suite| &suite.choice);
     view.show(None, &Shown::Choices { recipe, suite, hosts: &names });
+    if !idle.is_empty() {
+        let text = format!("the suite has fewer tests than there are hosts: nothing for {}", idle.join(", "));
+        view.show(None, &Shown::Note { text: &text });
+    }
     let task = with_source(task, &view)?;
+    let fleet = Fleet::new(hosts, places.len());
     let outcomes = block_on(&view, async |interrupts: Interrupts| {
-        visit_all(places, task, view.clone(), interrupts).await
+        visit_all(places, task, fleet, view.clone(), interrupts).await
     })?;
     Ok(finish(&view, &outcomes))
+}
+
+/// Gives each host its part of a suite that is to be spread; says which hosts are left without one, and leaves them out.
+fn spread(places: &mut Vec<Place>, task: &Task) -> Vec<String> {
+    let Some(suite) = task.suite.as_ref().filter(|_| task.spread) else { return Vec::new() };
+    let idle = places.split_off(suite.tests.min(places.len()));
+    let of = u32::try_from(places.len()).unwrap_or(u32::MAX);
+    for (place, index) in places.iter_mut().zip(1..) {
+        place.part = Some(Shard { index, of });
+    }
+    idle.into_iter().map(|place| place.chosen.name).collect()
 }
 
 /// Makes the tree ready that is tested, once for all hosts.
@@ -254,11 +286,34 @@ fn with_source(mut task: Task, view: &View) -> Result<Task, UsageError> {
     Ok(task)
 }
 
-async fn visit_all(places: Vec<Place>, task: Task, view: View, interrupts: Interrupts) -> Vec<HostOutcome> {
-    let task = Rc::new(task);
-    let looks =
-        places.into_iter().map(|place| look(place, Rc::clone(&task), view.clone(), interrupts.clone()));
+async fn visit_all(
+    places: Vec<Place>,
+    task: Task,
+    fleet: Fleet,
+    view: View,
+    interrupts: Interrupts,
+) -> Vec<HostOutcome> {
+    let (task, fleet) = (Rc::new(task), Rc::new(fleet));
+    let is_asked = |place: &Place| matches!(place.chosen.target, Target::Host(_));
+    if !task.change || task.yes || !places.iter().any(is_asked) {
+        // Nobody is waited for but by itself.
+        let visits = places.into_iter().map(|place| {
+            let (task, fleet) = (Rc::clone(&task), Rc::clone(&fleet));
+            let (view, interrupts) = (view.clone(), interrupts.clone());
+            async move {
+                let visit =
+                    look(place, Rc::clone(&task), Rc::clone(&fleet), view.clone(), interrupts.clone()).await;
+                act(visit, task, fleet, view, interrupts).await
+            }
+        });
+        return all(visits.collect::<Vec<_>>()).await;
+    }
+    let looks = places
+        .into_iter()
+        .map(|place| look(place, Rc::clone(&task), Rc::clone(&fleet), view.clone(), interrupts.clone()));
     let mut visits = all(looks.collect::<Vec<_>>()).await;
+    // All plans are shown before the first question, so each has its turn again.
+    visits.iter_mut().for_each(|visit| visit.turn = None);
     for visit in visits.iter_mut().filter(|visit| visit.changes && !task.yes) {
         let sandbox = visit.client.as_ref().is_some_and(|(host, _)| host.sandbox);
         if !sandbox && !confirmed(&visit.outcome.host, task.reboot.is_some(), &view, &interrupts) {
@@ -266,25 +321,44 @@ async fn visit_all(places: Vec<Place>, task: Task, view: View, interrupts: Inter
             visit.fail(&view, "apply", &trouble, Status::Operation);
         }
     }
-    let acts = visits.into_iter().map(|visit| act(visit, Rc::clone(&task), view.clone(), interrupts.clone()));
+    let acts = visits.into_iter().map(|mut visit| {
+        visit.start = Instant::now();
+        act(visit, Rc::clone(&task), Rc::clone(&fleet), view.clone(), interrupts.clone())
+    });
     all(acts.collect::<Vec<_>>()).await
 }
 
 /// Everything that only reads. An interrupt ends it at once: there is nothing to be cleaned up.
-async fn look(place: Place, task: Rc<Task>, view: View, interrupts: Interrupts) -> Visit {
-    let mut visit = Visit::new(&place.chosen.name);
+async fn look(place: Place, task: Rc<Task>, fleet: Rc<Fleet>, view: View, interrupts: Interrupts) -> Visit {
+    let mut visit = Visit::new(&place);
+    let seen = async {
+        let turn = fleet.turn().await;
+        let start = Instant::now();
+        (start, timeout(fleet.look(), look_undisturbed(place, task, &fleet, turn, &view)).await)
+    };
     tokio::select! {
         biased;
         () = interrupts.first() => {
             visit.fail(&view, "looking", &INTERRUPTED.to_owned().into(), Status::Operation);
             visit
         }
-        seen = look_undisturbed(place, task, &view) => seen,
+        (start, seen) = seen => match seen {
+            Ok(seen) => seen,
+            Err(_) => {
+                let error = format!("it took longer than {}, and was left as it is", fleet.deadline_words());
+                let remedy = Some("a host that is only slow is given more time by --deadline".to_owned());
+                visit.start = start;
+                visit.outcome.unreachable = true;
+                visit.fail(&view, "looking", &Trouble { error, remedy }, Status::Operation);
+                visit.outcome.time = start.elapsed();
+                visit
+            }
+        },
     }
 }
 
-async fn look_undisturbed(place: Place, task: Rc<Task>, view: &View) -> Visit {
-    let mut visit = Visit::new(&place.chosen.name);
+async fn look_undisturbed(place: Place, task: Rc<Task>, fleet: &Fleet, mut turn: Turn, view: &View) -> Visit {
+    let mut visit = Visit::new(&place);
     let host = match reach::host(&place.chosen, task.make, view) {
         Ok(host) => host,
         Err(error) => {
@@ -292,17 +366,21 @@ async fn look_undisturbed(place: Place, task: Rc<Task>, view: &View) -> Visit {
             return visit;
         }
     };
-    let mut client = match reach::connect(&host, &place.way, view).await {
+    let mut client = match fleet.connect(&mut turn, &host, &place.way, view).await {
         Ok(client) => client,
         Err(error) => {
+            visit.outcome.unreachable = true;
             visit.fail(view, "connecting", &Trouble::from(&error), error.status());
             return visit;
         }
     };
     if let Err((doing, error)) = inspect(&mut client, &host, &place, &task, view, &mut visit).await {
+        // The client is of no use any more: its end would only tell the same again, and later.
         visit.fail(view, doing, &Trouble::from(&error), error.status());
+        return visit;
     }
     visit.client = Some((host, client));
+    visit.turn = Some(turn);
     visit
 }
 
@@ -389,7 +467,10 @@ async fn inspect(
             tests: Tests::Suite { text: suite.text.clone(), vars: place.vars.clone() },
             policy: policy(task.accelerator, host),
             filter: task.filter.clone(),
-            control: task.control.clone(),
+            control: toril_runner::Control {
+                shard: place.part.or(task.control.shard),
+                ..task.control.clone()
+            },
             live: false,
             source: task.source.as_ref().map(|supply| supply.order.clone()),
         }));
@@ -430,7 +511,13 @@ pub(super) fn confirmed(host: &str, reboots: bool, view: &View, interrupts: &Int
 }
 
 /// Everything that changes or measures.
-async fn act(mut visit: Visit, task: Rc<Task>, view: View, interrupts: Interrupts) -> HostOutcome {
+async fn act(
+    mut visit: Visit,
+    task: Rc<Task>,
+    fleet: Rc<Fleet>,
+    view: View,
+    interrupts: Interrupts,
+) -> HostOutcome {
     let jobs = std::mem::take(&mut visit.jobs);
     if let Some((host, mut client)) = visit.client.take() {
         let mut lost = false;
@@ -438,8 +525,28 @@ async fn act(mut visit: Visit, task: Rc<Task>, view: View, interrupts: Interrupt
             let order = Order { who: reach::who(), wait: task.wait, jobs };
             let source = task.source.as_ref().and_then(|supply| supply.parcel.as_ref());
             let parcels = Parcels { source, ..Parcels::default() };
-            match reboot::run(&mut client, &host, order, parcels, &view, &interrupts).await {
-                Ok(ended) => {
+            let mut turn = match visit.turn.take() {
+                Some(turn) => turn,
+                None => fleet.turn().await,
+            };
+            let run = async |interrupts: Interrupts| {
+                reboot::run(&mut client, &host, order, parcels, &view, &interrupts, &mut turn).await
+            };
+            let (ended, late) = fleet.within_deadline(visit.start, &interrupts, run).await;
+            match ended {
+                None => {
+                    lost = true;
+                    let error =
+                        format!("it did not end within {}, nor stop when asked to", fleet.deadline_words());
+                    let remedy = Some(format!("`toril attach {}` shows what it does", host.name));
+                    visit.fail(&view, "the run", &Trouble { error, remedy }, Status::Operation);
+                }
+                Some(Ok(ended)) => {
+                    if late {
+                        let text = format!("stopped: it took longer than {}", fleet.deadline_words());
+                        visit.outcome.problem = Some(text);
+                        visit.outcome.statuses.push(Status::Operation);
+                    }
                     if let Some(reason) = &ended.reboot_due {
                         reboot::tell_due(&view, &host, reason);
                     }
@@ -451,19 +558,20 @@ async fn act(mut visit: Visit, task: Rc<Task>, view: View, interrupts: Interrupt
                     }
                     conclude(&mut visit.outcome, ended);
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     lost = true;
                     visit.fail(&view, "the run", &Trouble::from(&error), error.status());
                 }
             }
         }
-        if let Err(error) = client.close().await
-            && !lost
-        {
+        // One that is lost may keep silent for long.
+        if !lost && let Err(error) = client.close().await {
             visit.fail(&view, "ending the connection", &Trouble::from(&error), error.status());
         }
     }
-    visit.outcome.time = visit.start.elapsed();
+    if visit.outcome.time.is_zero() {
+        visit.outcome.time = visit.start.elapsed();
+    }
     visit.outcome
 }
 

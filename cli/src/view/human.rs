@@ -9,13 +9,29 @@ use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::{BuildResult, Event as TestEvent, Outcome, ProbeResult, ProbeState, TestResult};
 
-use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, plan, trial};
+use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, outcome, plan, trial};
 use crate::agent::RunEvent;
 use crate::exit::Status;
+
+/// What is said although the user wants to hear little: what went wrong, and what a command is all about.
+fn is_for_the_quiet(shown: &Shown<'_>) -> bool {
+    match shown {
+        Shown::Problem { .. }
+        | Shown::Facts { .. }
+        | Shown::Fingerprint { .. }
+        | Shown::Checks { .. }
+        | Shown::RecipeTest { .. }
+        | Shown::Acceptance { .. } => true,
+        Shown::Run { run } => matches!(run, RunEvent::Failed { .. }),
+        _ => false,
+    }
+}
 
 /// Lines on standard output, and a moving line for each host on standard error where that is a terminal.
 pub(super) struct Human {
     verbose: bool,
+    /// Whether only what went wrong is told, and the end.
+    quiet: bool,
     bars: MultiProgress,
     moving: HashMap<String, ProgressBar>,
     /// Hosts whose guest is printing, and whether its last line is unfinished.
@@ -25,13 +41,14 @@ pub(super) struct Human {
 }
 
 impl Human {
-    pub(super) fn new(verbose: bool, aside: bool) -> Human {
+    pub(super) fn new(verbose: bool, quiet: bool, aside: bool) -> Human {
         let target = match io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
+            true if !quiet => ProgressDrawTarget::stderr(),
+            _ => ProgressDrawTarget::hidden(),
         };
         Human {
             verbose,
+            quiet,
             bars: MultiProgress::with_draw_target(target),
             moving: HashMap::new(),
             unfinished: false,
@@ -44,6 +61,9 @@ impl Human {
     }
 
     pub(super) fn show(&mut self, host: Option<&str>, shown: &Shown<'_>) {
+        if self.quiet && !is_for_the_quiet(shown) {
+            return;
+        }
         match shown {
             Shown::Choices { recipe, suite, hosts } => self.choices(*recipe, *suite, hosts),
             Shown::Step { text } => self.step(host, text),
@@ -130,6 +150,10 @@ impl Human {
             ]);
         }
         self.table(&table);
+        if let Some(summary) = outcome::summary(outcomes) {
+            self.print("");
+            self.print(&summary);
+        }
         for outcome in outcomes {
             if let Some(problem) = &outcome.problem {
                 self.print(&format!("{}: {problem}", outcome.host));

@@ -32,6 +32,8 @@ struct FinishedHost<'e> {
     #[serde(flatten)]
     outcome: &'e HostOutcome,
     status: u8,
+    /// Tells more apart than the status.
+    result: &'static str,
     milliseconds: u128,
 }
 
@@ -53,6 +55,7 @@ impl<W: Write> Json<W> {
         let hosts = outcomes.iter().map(|outcome| FinishedHost {
             outcome,
             status: outcome.status().number(),
+            result: outcome.word(),
             milliseconds: outcome.time.as_millis(),
         });
         self.line(&Finished { event: "finished", status: status.number(), hosts: hosts.collect() });

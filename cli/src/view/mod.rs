@@ -47,7 +47,9 @@ impl View {
     pub(crate) fn reporting(output: &Output, reports: Reports) -> View {
         let kind = match output.json {
             true => Kind::Json(json::Json::new(io::stdout())),
-            false => Kind::Human(human::Human::new(output.verbose, reports.take_standard_output())),
+            false => {
+                Kind::Human(human::Human::new(output.verbose, output.quiet, reports.take_standard_output()))
+            }
         };
         View(Arc::new(Mutex::new(Sinks { kind, reports })))
     }

@@ -22,6 +22,9 @@ pub(crate) struct HostOutcome {
     /// What could not be done, in a few words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
+    /// Whether it could not be reached or looked at in time.
+    #[serde(skip)]
+    pub(crate) unreachable: bool,
     #[serde(skip)]
     pub(crate) statuses: Vec<Status>,
     #[serde(skip)]
@@ -57,6 +60,15 @@ impl HostOutcome {
         words(&all)
     }
 
+    /// What became of the host in one word, which tells more apart than its status does.
+    pub(super) fn word(&self) -> &'static str {
+        match (&self.recipe, &self.tests) {
+            (Some(counts), None) if self.status() == Status::Fine && counts.changed > 0 => "changed",
+            (Some(_), None) if self.status() == Status::Fine => "unchanged",
+            _ => self.status_words(),
+        }
+    }
+
     /// Status words, such as `drift`.
     pub(super) fn status_words(&self) -> &'static str {
         match self.status() {
@@ -64,10 +76,29 @@ impl HostOutcome {
             Status::Drift => "drift",
             Status::Tests => "tests failed",
             Status::Setup => "host or set-up",
+            Status::Operation if self.unreachable => "unreachable",
             Status::Operation => "failed",
             Status::Usage => "wrong usage",
         }
     }
+}
+
+/// How many hosts came out how, such as `3 hosts: 2 unchanged, 1 unreachable`; nothing for one.
+pub(super) fn summary(outcomes: &[HostOutcome]) -> Option<String> {
+    const WORDS: [&str; 9] = [
+        "unreachable",
+        "failed",
+        "host or set-up",
+        "tests failed",
+        "drift",
+        "wrong usage",
+        "changed",
+        "unchanged",
+        "ok",
+    ];
+    let of = |word: &str| outcomes.iter().filter(|outcome| outcome.word() == word).count();
+    let counts = WORDS.map(|word| (of(word), word));
+    (outcomes.len() > 1).then(|| format!("{} hosts: {}", outcomes.len(), words(&counts)))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

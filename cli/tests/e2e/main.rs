@@ -15,6 +15,7 @@ mod harness;
 mod kills;
 mod kinds;
 mod main_job;
+mod many;
 mod modes;
 mod read_only;
 mod releases;

@@ -3,12 +3,16 @@
 mod here;
 mod way;
 
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::time::timeout;
 
 use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::{Check, CheckState};
 
 use super::choices::Chooser;
+use super::fleet::{Fleet, Turn};
 use super::hosts::{all, block_on};
 use super::{UsageError, finish, problem, reach};
 use crate::arguments::Doctor;
@@ -30,9 +34,11 @@ pub(super) fn doctor(arguments: &Doctor) -> Result<Status, UsageError> {
     view.show(None, &Shown::Checks { checks: &here, all: true });
     let way = reach::way(&arguments.hosts.way)?;
     let targets = reach::ways(targets, &way)?;
+    let fleet = Rc::new(Fleet::new(&arguments.hosts, targets.len()));
     let outcomes = block_on(&view, async |interrupts: Interrupts| {
-        let visits =
-            targets.into_iter().map(|(chosen, way)| visit(chosen, way, view.clone(), interrupts.clone()));
+        let visits = targets
+            .into_iter()
+            .map(|(chosen, way)| visit(chosen, way, Rc::clone(&fleet), view.clone(), interrupts.clone()));
         all(visits.collect::<Vec<_>>()).await
     })?;
     // What is wrong here is no host's fault.
@@ -57,14 +63,27 @@ pub(super) fn status(checks: &[Check]) -> Status {
     if is_bad { Status::Setup } else { Status::Fine }
 }
 
-async fn visit(chosen: Chosen, way: Way, view: View, interrupts: Interrupts) -> HostOutcome {
+async fn visit(
+    chosen: Chosen,
+    way: Way,
+    fleet: Rc<Fleet>,
+    view: View,
+    interrupts: Interrupts,
+) -> HostOutcome {
     let name = chosen.name.clone();
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let start = Instant::now();
+    let seen = async {
+        let mut turn = fleet.turn().await;
+        match timeout(fleet.look(), look(&chosen, &way, &fleet, &mut turn, &view)).await {
+            Ok(seen) => seen,
+            Err(_) => Err(Trouble::from(format!("it took longer than {}", fleet.deadline_words()))),
+        }
+    };
     let seen = tokio::select! {
         biased;
         () = interrupts.first() => Err(Trouble::from(super::work::INTERRUPTED.to_owned())),
-        seen = look(&chosen, &way, &view) => seen,
+        seen = seen => seen,
     };
     match seen {
         Ok(status) => outcome.statuses.push(status),
@@ -78,12 +97,18 @@ async fn visit(chosen: Chosen, way: Way, view: View, interrupts: Interrupts) -> 
     outcome
 }
 
-async fn look(chosen: &Chosen, way: &Way, view: &View) -> Result<Status, Trouble> {
+async fn look(
+    chosen: &Chosen,
+    way: &Way,
+    fleet: &Fleet,
+    turn: &mut Turn,
+    view: &View,
+) -> Result<Status, Trouble> {
     let (name, host) = (&chosen.name, reach::host(chosen, false, view)?);
     if let Reach::Ssh(ssh) = &host.reach {
         view.show(Some(name), &Shown::Checks { checks: &way::checks(ssh, way), all: true });
     }
-    let mut client = reach::connect(&host, way, view).await?;
+    let mut client = fleet.connect(turn, &host, way, view).await?;
     let mut checks = vec![way::round_trip(&mut client).await?];
     checks.extend(client.preflight(true, clock()).await?);
     if host.sandbox {

@@ -1,0 +1,154 @@
+//! Many hosts at once: how many at a time, and for how long each.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::reach;
+use crate::arguments;
+use crate::client::{Client, ClientError, Way};
+use crate::interrupt::Interrupts;
+use crate::view::View;
+use toril_inventory::Host;
+
+/// How long a host may take that is only looked at, where nobody has said how long.
+const LOOK: Duration = Duration::from_secs(300);
+/// How long a host may be silent before the next one gets its turn: waiting for it costs nothing.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Hosts that get their turn at the same moment knock within this time, not at once: a jump host's sshd, or one that
+/// several names lead to, lets only so many in that have not logged in yet (`MaxStartups`).
+const JITTER: Duration = Duration::from_millis(200);
+/// How long a run may take to stop once its host's time is over.
+const STOPPING: Duration = Duration::from_secs(60);
+
+/// How many hosts are worked on at once, and how long each may take.
+pub(super) struct Fleet {
+    slots: Arc<Semaphore>,
+    /// Whether there are so many hosts that they could knock at the same door at once.
+    several: bool,
+    deadline: Option<Duration>,
+}
+
+/// That a host is one of those that are worked on.
+pub(super) struct Turn(Option<OwnedSemaphorePermit>);
+
+impl Turn {
+    /// Lets the next host begin, while this one is waited for.
+    pub(super) fn give_back(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(arguments: &arguments::Hosts, hosts: usize) -> Fleet {
+        let slots = usize::try_from(arguments.parallel).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Fleet { slots: Arc::new(Semaphore::new(slots)), several: hosts > 1, deadline: arguments.deadline }
+    }
+
+    /// Waits until fewer hosts are worked on than may be.
+    pub(super) async fn turn(&self) -> Turn {
+        // It is never closed.
+        Turn(Arc::clone(&self.slots).acquire_owned().await.ok())
+    }
+
+    /// Connects in this turn, and gives it back where the host lets it wait.
+    pub(super) async fn connect(
+        &self,
+        turn: &mut Turn,
+        host: &Host,
+        way: &Way,
+        view: &View,
+    ) -> Result<Client, ClientError> {
+        if self.several {
+            let random = RandomState::new().hash_one(&host.name);
+            let most = u64::try_from(JITTER.as_millis()).unwrap_or(1).max(1);
+            sleep(Duration::from_millis(random % most)).await;
+        }
+        let connecting = reach::connect(host, way, view);
+        tokio::pin!(connecting);
+        match timeout_at(Instant::now() + PATIENCE, &mut connecting).await {
+            Ok(result) => result,
+            Err(_) => {
+                turn.give_back();
+                connecting.await
+            }
+        }
+    }
+
+    /// How long a host may be looked at.
+    pub(super) fn look(&self) -> Duration {
+        self.deadline.unwrap_or(LOOK)
+    }
+
+    /// Does `run`, whose host may take so long from `start` on: at the deadline the run is asked to stop, as by Ctrl-C,
+    /// and a host that does not even do that is left alone. Says whether the deadline was missed.
+    pub(super) async fn within_deadline<T>(
+        &self,
+        start: Instant,
+        interrupts: &Interrupts,
+        run: impl AsyncFnOnce(Interrupts) -> T,
+    ) -> (Option<T>, bool) {
+        let Some(deadline) = self.deadline else { return (Some(run(interrupts.clone()).await), false) };
+        let (interrupts, stop) = interrupts.and_another();
+        let running = run(interrupts);
+        tokio::pin!(running);
+        match timeout_at(start + deadline, &mut running).await {
+            Ok(result) => (Some(result), false),
+            Err(_) => {
+                stop.interrupt();
+                (timeout_at(Instant::now() + STOPPING, &mut running).await.ok(), true)
+            }
+        }
+    }
+
+    /// How long a host may take, in words.
+    pub(super) fn deadline_words(&self) -> String {
+        format!("{} s", self.look().as_secs_f32())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(parallel: usize, deadline: Option<Duration>) -> Fleet {
+        Fleet { slots: Arc::new(Semaphore::new(parallel)), several: false, deadline }
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, work)
+    }
+
+    #[test]
+    fn so_many_at_once_and_no_more_until_one_gives_its_turn_back() {
+        block_on(async {
+            let fleet = fleet(2, None);
+            let mut first = fleet.turn().await;
+            let _second = fleet.turn().await;
+            let soon = || timeout_at(Instant::now() + Duration::from_millis(50), fleet.turn());
+            assert!(soon().await.is_err(), "two is what was said");
+            first.give_back();
+            assert!(soon().await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_run_is_asked_to_stop_at_its_deadline_and_not_before() {
+        block_on(async {
+            let fleet = fleet(1, Some(Duration::from_millis(50)));
+            let interrupts = Interrupts::never();
+            let quick = fleet.within_deadline(Instant::now(), &interrupts, async |_| 7).await;
+            assert_eq!(quick, (Some(7), false));
+            let stopped = async |interrupts: Interrupts| {
+                interrupts.first().await;
+                "stopped"
+            };
+            let slow = fleet.within_deadline(Instant::now(), &interrupts, stopped).await;
+            assert_eq!(slow, (Some("stopped"), true));
+        });
+    }
+}

@@ -1,0 +1,140 @@
+//! Many hosts at once, good and bad ones, that an inventory names.
+
+use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Sandbox, Toril};
+
+const RECIPE: &str = r#"description = "One directory, and for some a look that takes long"
+supports = ["debian 12"]
+[vars]
+look = "true"
+[[resource]]
+name = "directory"
+directory = { path = "/srv/many" }
+[[resource]]
+name = "look"
+command = { command = ["true"], unless = ["sh", "-c", "{{ vars.look }}"], unless-is-read-only = true }
+"#;
+
+const SUITE: &str = r#"run-as = "debian"
+[[test]]
+name = "one"
+command = ["true"]
+[[test]]
+name = "two"
+command = ["true"]
+[[test]]
+name = "three"
+command = ["false"]
+"#;
+
+/// It stands in a file, and nowhere else.
+const CANARY: &str = "canary-0af3b7";
+
+fn host(name: &str, sandbox: &Sandbox, more: &str) -> String {
+    let (address, port) = (sandbox.address(), sandbox.port());
+    let (identity, known_hosts) = (sandbox.identity().display(), sandbox.known_hosts().display());
+    format!(
+        "[hosts.{name}]\naddress = \"{address}\"\nport = {port}\nidentity = \"{identity}\"\n\
+         known-hosts = \"{known_hosts}\"\n{more}\n"
+    )
+}
+
+#[test]
+fn bad_hosts_delay_nobody_and_each_has_its_reason() {
+    let Some(first) = Sandbox::fresh("many-1") else { return };
+    let Some(second) = Sandbox::fresh("many-2") else { return };
+    let Some(dying) = Sandbox::fresh("many-3") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    // It takes connections and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hung = listener.local_addr().unwrap().port();
+    second.sudo(&format!(
+        "useradd -m anna; echo anna:{CANARY} | chpasswd; echo 'anna ALL=(ALL) ALL' > /etc/sudoers.d/anna
+         cp -r ~debian/.ssh /home/anna/; chown -R anna: /home/anna/.ssh"
+    ));
+    write("secret", &format!("{CANARY}\n"));
+    write(
+        "known",
+        &format!(
+            "[{}]:{} ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n",
+            first.address(),
+            first.port()
+        ),
+    );
+    let mut inventory =
+        String::from("[groups.good]\nhosts = [\"g-1\", \"g-2\"]\n[groups.all]\nuser = \"debian\"\n");
+    inventory += &host("g-1", &first, "");
+    inventory += &host("g-2", &second, "user = \"anna\"\nsudo-password = { file = \"secret\" }");
+    inventory += &host("dies", &dying, "vars = { look = \"touch /tmp/looking; sleep 50\" }");
+    inventory += &host("wrong-key", &first, "").replace(&first.known_hosts().display().to_string(), "known");
+    inventory += &format!("[hosts.a-hung]\naddress = \"127.0.0.1\"\nport = {hung}\n");
+    inventory += "[hosts.refused]\naddress = \"127.0.0.1\"\nport = 1\n";
+    write("inventory.toml", &inventory);
+    write("r.toml", RECIPE);
+    write("s.toml", SUITE);
+    let call = |arguments: &[&str]| Toril::new(arguments).dir(directory.path());
+
+    let apply = call(&["apply", "good", "--yes", "--recipe", "r.toml"]).run();
+    apply.exits(0).shows("2 hosts: 2 changed");
+
+    // The hung host comes first and takes the only turn there is.
+    let arguments =
+        ["check", "all", "--recipe", "r.toml", "--json", "--parallel", "1", "--connect-timeout", "90s"];
+    let mut check = call(&arguments).spawn();
+    while !dying.try_ssh("test -e /tmp/looking").status.success() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Toril::new(&["sandbox", "down", &dying.name]).run().exits(0);
+    check.wait_for("\"event\":\"problem\",\"doing\":\"plan\"");
+    for good in ["g-1", "g-2"] {
+        check.wait_for(&format!("{{\"host\":\"{good}\",\"event\":\"plan\""));
+    }
+    assert!(
+        !check.stdout_so_far().contains("\"host\":\"a-hung\",\"event\":\"problem\""),
+        "it was waited for"
+    );
+    drop(listener);
+    let check = check.wait().exits(1);
+    let events = check.events();
+    let outcomes = events.last().unwrap()["hosts"].as_array().unwrap().clone();
+    let told = |name: &str, key: &str| {
+        let outcome = outcomes.iter().find(|outcome| outcome["host"] == name).unwrap();
+        outcome[key].as_str().unwrap_or_default().to_owned()
+    };
+    for (name, result, reason) in [
+        ("g-1", "unchanged", ""),
+        ("g-2", "unchanged", ""),
+        ("a-hung", "unreachable", "closed the connection during the handshake"),
+        ("refused", "unreachable", "refused the connection"),
+        ("wrong-key", "unreachable", "THE HOST'S KEY HAS CHANGED"),
+        ("dies", "failed", "plan: "),
+    ] {
+        assert_eq!(told(name, "result"), result, "{name}{check}");
+        assert!(told(name, "problem").contains(reason), "{name}: {}{check}", told(name, "problem"));
+    }
+    // Whatever is told of a host says of which.
+    let nameless = ["choices", "finished"];
+    let of_hosts = events.iter().filter(|event| !nameless.contains(&event["event"].as_str().unwrap()));
+    of_hosts.for_each(|event| assert!(event["host"].is_string(), "{event}"));
+
+    let arguments = ["test", "good", "--spread", "--suite", "s.toml", "--report", "json=all.json", "--quiet"];
+    let spread = call(&arguments).run().exits(4);
+    let lines = fs::read_to_string(directory.path().join("all.json")).unwrap();
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let tests = |index: usize| {
+        let results = last["hosts"][index]["tests"]["results"].as_array().unwrap().iter();
+        results.map(|result| result["test"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((tests(0), tests(1)), (vec!["one".into(), "three".into()], vec!["two".to_owned()]), "{lines}");
+    for text in [&spread.stdout, &spread.stderr, &lines, &check.stdout] {
+        assert!(!text.contains(CANARY), "{text}");
+    }
+    let kept = second.sudo(&format!("grep -rl {CANARY} /var/lib/toril /run/toril || true"));
+    assert_eq!(kept, "", "the host keeps the password");
+}
