@@ -10,7 +10,7 @@ use toril_runner::{Outcome, TestResult, exit_status};
 use crate::place::{Place, place, processes};
 
 /// A suite of the built-in guest with this command line, these keys and what follows them.
-fn guest(append: &str, keys: &str) -> String {
+pub fn guest(append: &str, keys: &str) -> String {
     format!(
         "[[test]]\nname = \"t\"\ndeadline = \"20s\"\ncases = \"toril\"\n[test.guest]\nkernel = \"builtin:toolkit\"\n\
          append = \"{append}\"\n{keys}\n"
@@ -18,7 +18,7 @@ fn guest(append: &str, keys: &str) -> String {
 }
 
 /// A place with a directory `data` in it that anybody may read.
-fn place_with_data() -> Option<Place> {
+pub fn place_with_data() -> Option<Place> {
     let place = place(true)?;
     if !["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].iter().any(|path| Path::new(path).exists()) {
         println!("skipped: there is no virtiofsd here");
@@ -30,12 +30,12 @@ fn place_with_data() -> Option<Place> {
     Some(place)
 }
 
-fn share(place: &Place, more: &str) -> String {
+pub fn share(place: &Place, more: &str) -> String {
     format!("share = {{ dir = \"{}/data\", tag = \"data\"{more} }}", place.state.path().display())
 }
 
 /// An executable script that anybody may run.
-fn script(place: &Place, name: &str, text: &str) -> String {
+pub fn script(place: &Place, name: &str, text: &str) -> String {
     let path = place.state.path().join(name);
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
@@ -261,32 +261,4 @@ fn a_real_time_priority_is_given_or_it_is_said_why_not() {
         result.warnings[0].starts_with("no real-time priority: the guest may use 255 CPUs"),
         "{result:#?}"
     );
-}
-
-#[test]
-fn memory_that_is_not_shared_never_passes() {
-    let Some(mut place) = place_with_data() else { return };
-    place.options.run_as = Some("root".into());
-    // The daemon as a companion, and QEMU's device by hand, so that nobody sees to it that the memory is shared.
-    let rust = Path::new("/usr/libexec/virtiofsd").exists();
-    let data = place.state.path().join("data").display().to_string();
-    let socket = "--socket-path={{ dirs.test }}/fs.sock";
-    let daemon = if rust {
-        format!(
-            "\"/usr/libexec/virtiofsd\", \"--shared-dir\", \"{data}\", \"{socket}\", \"--sandbox\", \"none\""
-        )
-    } else {
-        format!("\"/usr/lib/qemu/virtiofsd\", \"-o\", \"source={data}\", \"{socket}\"")
-    };
-    let keys = format!(
-        "qemu-args = [\"-chardev\", \"socket,id=c,path={{{{ dirs.test }}}}/fs.sock\", \"-device\", \
-         \"vhost-user-fs-device,chardev=c,tag=data\"]\n[test.companion]\ncommand = [{daemon}]\n\
-         ready = \"Waiting for vhost-user socket\""
-    );
-    let suite = guest("fs=data", &keys).replace("20s", "5s");
-    let (summary, _) = place.run(&suite);
-    let result = &summary.results[0];
-    assert!(result.outcome.blames_the_code(), "{result:#?}");
-    println!("{:?}: {}", result.outcome, result.reason);
-    assert_eq!(processes(&place.state.path().display().to_string()), [""; 0]);
 }

@@ -1,6 +1,8 @@
 //! The runner with real processes and real guests: what needs no root and no QEMU is tested beside the code.
 
 #[cfg(test)]
+mod bad_endings;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod control;
