@@ -197,7 +197,7 @@ fn every_problem_number_is_explained() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 22] = [
         &["acceptance"],
         &["up"],
         &["apply"],
@@ -209,6 +209,7 @@ fn every_option_is_on_the_page_of_commands() {
         &["verify"],
         &["attach"],
         &["config"],
+        &["disconnect"],
         &["inventory", "list"],
         &["inventory", "show"],
         &["recipe", "list"],

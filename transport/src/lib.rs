@@ -16,7 +16,7 @@ mod stderr;
 
 pub use channel::{Channel, ChannelError, ChannelReceiver, ChannelSender};
 pub use codec::{BLOB_PIECE, Decoder, Frame, FrameError, FrameReader, FrameWriter, Incoming, MAX_FRAME};
-pub use connect::{ConnectError, Connection, ConnectionInfo, OfferedKey, Options, connect};
+pub use connect::{ConnectError, Connection, ConnectionInfo, OfferedKey, Options, connect, disconnect};
 pub use hello::{HandshakeError, Hello, PROTOCOL, handshake_agent};
 pub use image::{AgentImage, ImageError};
 pub use process::Exit;

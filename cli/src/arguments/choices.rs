@@ -41,6 +41,9 @@ pub(crate) struct Way {
     /// How long to try to reach a host.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
+    /// Leave connections open for so long, for the next command; 0s does not. `toril disconnect` ends them.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) standing: Option<Duration>,
     #[command(flatten)]
     pub(crate) output: Output,
 }

@@ -25,7 +25,7 @@ pub(crate) use recipe::{Recipe, RecipeTest};
 pub(crate) use report::{Merge, Report};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{Sandbox, VirtualMachine};
-pub(crate) use work::{Apply, Attach, Check, Doctor, Facts, Test, Up, Verify};
+pub(crate) use work::{Apply, Attach, Check, Disconnect, Doctor, Facts, Test, Up, Verify};
 
 /// Makes Debian hosts fit for microVM tests, keeps them honest, and runs the tests there.
 ///
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Follow a run that was begun earlier, from its beginning to its end.
     Attach(Attach),
+    /// End connections that were left open for the next command.
+    Disconnect(Disconnect),
     /// Say what holds here where the command line says nothing, and where each value comes from.
     Config(Config),
     /// Say which hosts and groups the inventory has, and where what it says of a host comes from.

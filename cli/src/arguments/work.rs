@@ -117,6 +117,15 @@ pub(crate) struct Doctor {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct Disconnect {
+    /// The host; without one, all connections of yours end that were left open.
+    pub(crate) host: Option<String>,
+    /// The inventory to look the host up in.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inventory: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Attach {
     /// The host.
     pub(crate) host: String,

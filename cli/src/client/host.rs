@@ -3,10 +3,12 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use toril_inventory::Host;
+use toril_inventory::{Host, Reach};
 use toril_machine::{Facts, Fingerprint};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Survey, Traces};
-use toril_transport::{AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, Sudo};
+use toril_transport::{
+    AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, StartError, Sudo,
+};
 
 use super::{ClientError, Typed};
 use crate::agent::{Report, Request};
@@ -57,8 +59,18 @@ impl Client {
         options: &toril_transport::Options,
     ) -> Result<(), ClientError> {
         self.disconnect().await;
-        let connection = toril_transport::connect(&self.host, options).await?;
-        let channel = connection.start_agent(&self.way.image, &self.way.sudo).await?;
+        let mut connection = toril_transport::connect(&self.host, options).await?;
+        let mut started = connection.start_agent(&self.way.image, &self.way.sudo).await;
+        if let (Err(StartError::ConnectionLost { .. } | StartError::Spawn { .. }), Reach::Ssh(ssh)) =
+            (&started, &self.host.reach)
+            && connection.is_reused()
+        {
+            // Lost while nobody used it, which only its use has shown.
+            toril_transport::disconnect(Some(ssh)).await?;
+            connection = toril_transport::connect(&self.host, options).await?;
+            started = connection.start_agent(&self.way.image, &self.way.sudo).await;
+        }
+        let channel = started?;
         self.link = Some(Link { connection, channel });
         Ok(())
     }

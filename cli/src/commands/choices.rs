@@ -163,7 +163,12 @@ impl Chooser {
 
     /// The one host of this name.
     pub(super) fn target(&self, host: &str, way: &Way) -> Result<Chosen, UsageError> {
-        let inventory = self.inventory(way.inventory.as_ref())?;
+        self.host(host, way.inventory.as_ref())
+    }
+
+    /// The same, of an inventory.
+    pub(super) fn host(&self, host: &str, inventory: Option<&PathBuf>) -> Result<Chosen, UsageError> {
+        let inventory = self.inventory(inventory)?;
         let found = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()));
         let group = || UsageError::Other(format!("`{host}` is a group, and one host is wanted"));
         if inventory.is_group(host) { Err(group()) } else { found?.pop().ok_or_else(group) }

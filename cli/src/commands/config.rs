@@ -44,6 +44,7 @@ fn rows(settings: &Settings) -> Vec<(String, String, String)> {
     let hosts = settings.hosts.value.join(" ");
     let accel = settings.accel.value.map_or("KVM where it works", |accel| accel.name());
     let wait = format!("{}s", settings.wait.value.as_secs());
+    let standing = format!("{}s", settings.standing.value.as_secs());
     let reports: Vec<String> = settings.reports.value.iter().map(ToString::to_string).collect();
     let reports = reports.join(" ");
     let mut rows = vec![
@@ -53,6 +54,7 @@ fn rows(settings: &Settings) -> Vec<(String, String, String)> {
         row("inventory", &settings.inventory, settings.inventory.value.display()),
         row("accel", &settings.accel, accel),
         row("wait", &settings.wait, wait),
+        row("standing", &settings.standing, standing),
         row("reports", &settings.reports, if reports.is_empty() { "none" } else { &reports }),
     ];
     rows.extend(settings.vars.iter().map(|(name, value)| row(&format!("vars.{name}"), value, &value.value)));

@@ -4,6 +4,7 @@ mod acceptance;
 mod attach;
 mod choices;
 mod config;
+mod disconnect;
 mod doctor;
 mod fingerprint;
 mod fleet;
@@ -63,6 +64,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Run(arguments) => kernel::run(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Config(arguments) => config::config(&arguments),
+        Command::Disconnect(arguments) => disconnect::disconnect(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
         Command::Recipe(arguments) => recipe::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

@@ -9,6 +9,7 @@ use toril_transport::{AgentImage, Delivery, Password, Sudo};
 use super::{UsageError, sandbox};
 use crate::arguments;
 use crate::client::{Client, ClientError, Told, Way};
+use crate::settings::Settings;
 use crate::view::{Shown, View};
 
 /// How the arguments say that hosts are to be reached; asks for the password where they say so.
@@ -23,10 +24,15 @@ pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
     };
     let image =
         AgentImage::of_this_program().map_err(|error| UsageError::Other(crate::client::chain(&error)))?;
+    let standing = match arguments.standing {
+        Some(standing) => standing,
+        None => Settings::here()?.standing.value,
+    };
     let options = toril_transport::Options {
         interactive: std::io::stdin().is_terminal(),
         connect_timeout: arguments.connect_timeout,
         ssh_options: arguments.ssh_options.clone(),
+        standing: Some(standing).filter(|time| !time.is_zero()),
     };
     Ok(Way { image, sudo, options })
 }

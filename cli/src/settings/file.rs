@@ -18,6 +18,7 @@ pub(crate) struct SettingsFile {
     pub(crate) inventory: Option<(String, usize)>,
     pub(crate) accel: Option<(Accel, usize)>,
     pub(crate) wait: Option<(Duration, usize)>,
+    pub(crate) standing: Option<(Duration, usize)>,
     pub(crate) reports: Option<(Vec<ReportChoice>, usize)>,
     /// Variables of the recipe.
     pub(crate) vars: BTreeMap<String, (String, usize)>,
@@ -67,13 +68,18 @@ fn read(table: &mut Table<'_>, directory: &Path) -> SettingsFile {
             None
         }
     });
-    let wait = table.string("wait").and_then(|text| match toril_document::parse_duration(&text.value) {
-        Ok(wait) => Some((wait, line(&text.span))),
-        Err(message) => {
-            table.note("D006", text.span, message, None);
-            None
+    let mut duration = |key| {
+        let text = table.string(key)?;
+        match toril_document::parse_duration(&text.value) {
+            Ok(duration) => Some((duration, line(&text.span))),
+            Err(message) => {
+                table.note("D006", text.span, message, None);
+                None
+            }
         }
-    });
+    };
+    let wait = duration("wait");
+    let standing = duration("standing");
     let reports = table.strings("reports").map(|texts| {
         let first = texts.first().map_or(0, |text| line(&text.span));
         let mut reports = Vec::new();
@@ -87,7 +93,19 @@ fn read(table: &mut Table<'_>, directory: &Path) -> SettingsFile {
     });
     let vars = variables(table, "vars", &line);
     let set = variables(table, "set", &line);
-    SettingsFile { path: PathBuf::new(), recipe, suite, hosts, inventory, accel, wait, reports, vars, set }
+    SettingsFile {
+        path: PathBuf::new(),
+        recipe,
+        suite,
+        hosts,
+        inventory,
+        accel,
+        wait,
+        standing,
+        reports,
+        vars,
+        set,
+    }
 }
 
 fn variables(

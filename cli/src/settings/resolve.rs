@@ -51,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) inventory: Setting<PathBuf>,
     pub(crate) accel: Setting<Option<Accel>>,
     pub(crate) wait: Setting<Duration>,
+    pub(crate) standing: Setting<Duration>,
     pub(crate) reports: Setting<Vec<ReportChoice>>,
     /// Variables of the recipe.
     pub(crate) vars: BTreeMap<String, Variable>,
@@ -112,6 +113,12 @@ impl Settings {
                 None,
             )?,
             wait: pick.one("TORIL_WAIT", toril_document::parse_duration, |f| f.wait, Duration::ZERO)?,
+            standing: pick.one(
+                "TORIL_STANDING",
+                toril_document::parse_duration,
+                |f| f.standing,
+                Duration::ZERO,
+            )?,
             reports: pick.one("TORIL_REPORTS", reports, |f| f.reports.clone(), Vec::new())?,
             vars: pick.variables(|file| &file.vars),
             set: pick.variables(|file| &file.set),

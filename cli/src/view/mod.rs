@@ -43,6 +43,11 @@ impl View {
         View::reporting(output, Reports::default())
     }
 
+    /// A view that tells only what goes wrong.
+    pub(crate) fn quiet() -> View {
+        View::new(&Output { json: false, verbose: false, quiet: true })
+    }
+
     /// A view that also reports.
     pub(crate) fn reporting(output: &Output, reports: Reports) -> View {
         let kind = match output.json {

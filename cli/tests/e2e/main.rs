@@ -22,6 +22,7 @@ mod releases;
 mod reports;
 mod runs;
 mod sources;
+mod standing;
 mod static_binary;
 mod verify;
 mod vm;

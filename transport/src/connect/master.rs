@@ -23,6 +23,7 @@ use super::Options;
 use super::classify::classify;
 use super::error::ConnectError;
 use super::log::{ConnectionInfo, end, ended, info};
+use super::standing::Standing;
 
 const PREFIX: &str = "toril-ssh-";
 /// Locked by the program that uses the directory.
@@ -42,8 +43,10 @@ pub(super) struct Master {
     keep: UnixStream,
     log: PathBuf,
     info: ConnectionInfo,
-    /// Locked as long as this program needs the directory of the control socket.
-    _owner: fs::File,
+    /// Locked as long as this program needs the directory of the control socket; nothing where the master stays.
+    owner: Option<fs::File>,
+    /// Whether it was there already.
+    reused: bool,
 }
 
 impl Master {
@@ -53,15 +56,22 @@ impl Master {
             // Without this, ssh would only say that permission was denied.
             fs::File::open(file).map_err(|source| ConnectError::Identity { file: file.clone(), source })?;
         }
-        let (directory, owner) = control_directory()?;
-        let log = directory.path().join("log");
+        let place = match options.standing {
+            Some(_) => Place::Standing(Standing::of(ssh, options).await?),
+            None => control_directory().map(|(directory, owner)| Place::Own(directory, owner))?,
+        };
+        if let Place::Standing(standing) = &place
+            && let Some(keep) = standing.keep()
+        {
+            return Ok(Self::of(place, keep, true));
+        }
+        let [socket, log, beside] = place.files();
         // Not a pipe: a jump host's ssh keeps it open as long as it runs.
-        let beside = directory.path().join("stderr");
         let stderr = fs::File::create(&beside).map_err(ConnectError::Run)?;
         let interactive = options.interactive && std::io::stdin().is_terminal();
         let mut command = Command::new(program);
         command
-            .args(arguments(ssh, options, directory.path(), interactive))
+            .args(arguments(ssh, options, [&socket, &log], interactive))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
@@ -72,20 +82,28 @@ impl Master {
         }
         let status = run(command, ssh, options, interactive).await?;
         let text = read(&log);
-        // The socket of the master is called so by the openssh crate.
-        let socket = directory.path().join("master");
         let failed = || classify(&text, &read(&beside), &by_hand(ssh, options));
         if !status.success() {
             return Err(failed());
         }
         let keep = UnixStream::connect(&socket).map_err(|_| failed())?;
-        Ok(Self {
-            session: Arc::new(Session::new_native_mux(directory)),
-            keep,
-            log,
-            info: info(&text),
-            _owner: owner,
-        })
+        Ok(Self::of(place, keep, false))
+    }
+
+    fn of(place: Place, keep: UnixStream, reused: bool) -> Self {
+        let [socket, log, _] = place.files();
+        let info = info(&read(&log));
+        let (session, owner) = match place {
+            Place::Own(directory, owner) => (Session::new_native_mux(directory), Some(owner)),
+            // Such a session does not end its master.
+            Place::Standing(_) => (Session::resume_mux(socket.into_boxed_path(), None), None),
+        };
+        Self { session: Arc::new(session), keep, log, info, owner, reused }
+    }
+
+    /// Whether the connection was there already, and may have been lost while nobody used it.
+    pub(super) fn is_reused(&self) -> bool {
+        self.reused
     }
 
     pub(super) fn facts(&self) -> ConnectionInfo {
@@ -142,12 +160,33 @@ impl Master {
         })
     }
 
-    /// Ends the master, unless commands still run over it.
+    /// Ends the master, unless commands still run over it, or it is to stay.
     pub(super) async fn close(self) {
         drop(self.keep);
+        if self.owner.is_none() {
+            return;
+        }
         if let Ok(session) = Arc::try_unwrap(self.session) {
             // A master that is gone needs no end.
             let _ = session.close().await;
+        }
+    }
+}
+
+/// Where a master has its files.
+enum Place {
+    /// In a directory that goes with it, and the lock that says that it is in use.
+    Own(TempDir, fs::File),
+    Standing(Standing),
+}
+
+impl Place {
+    /// The control socket, the log, and what ssh and its jump hosts print beside that.
+    fn files(&self) -> [PathBuf; 3] {
+        match self {
+            // The socket of the master is called so by the openssh crate.
+            Place::Own(directory, _) => ["master", "log", "stderr"].map(|name| directory.path().join(name)),
+            Place::Standing(standing) => standing.files(),
         }
     }
 }
@@ -185,13 +224,15 @@ async fn run(
 
 /// The first value that ssh is given for an option wins: what must not be changed comes first, then the
 /// user's options, then defaults.
-fn arguments(ssh: &Ssh, options: &Options, directory: &Path, interactive: bool) -> Vec<OsString> {
+fn arguments(ssh: &Ssh, options: &Options, files: [&Path; 2], interactive: bool) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = ["-v", "-M", "-N", "-f", "-E"].map(OsString::from).into();
-    arguments.push(directory.join("log").into());
+    let [socket, log] = files;
+    arguments.push(log.into());
     arguments.push("-S".into());
-    arguments.push(directory.join("master").into());
+    arguments.push(socket.into());
     let mut option = |text: String| arguments.extend(["-o".into(), text.into()]);
-    option(format!("ControlPersist={PERSIST}"));
+    let persist = options.standing.map_or(u64::from(PERSIST), |time| time.as_secs().max(1));
+    option(format!("ControlPersist={persist}"));
     option("ClearAllForwardings=yes".into());
     option("RemoteCommand=none".into());
     option("PermitLocalCommand=no".into());
@@ -209,8 +250,10 @@ fn arguments(ssh: &Ssh, options: &Options, directory: &Path, interactive: bool) 
     }
     options.ssh_options.iter().cloned().for_each(&mut option);
     option(format!("ConnectTimeout={}", options.connect_timeout.as_secs().max(1)));
-    option("ServerAliveInterval=15".into());
-    option("ServerAliveCountMax=4".into());
+    // One that stays shall know soon that it was lost, since the next program relies on it.
+    let (interval, count) = if options.standing.is_some() { (5, 3) } else { (15, 4) };
+    option(format!("ServerAliveInterval={interval}"));
+    option(format!("ServerAliveCountMax={count}"));
     if let Some(user) = &ssh.user {
         arguments.extend(["-l".into(), user.into()]);
     }

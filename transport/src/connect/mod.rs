@@ -5,6 +5,7 @@ mod error;
 mod local;
 mod log;
 mod master;
+mod standing;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::start::{Limits, StartError, Sudo, drive};
 
 pub use error::{ConnectError, OfferedKey};
 pub use log::ConnectionInfo;
+pub use standing::disconnect;
 
 use local::Local;
 use master::Master;
@@ -31,11 +33,18 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Further options for ssh, each as in `-o`: `Name=value`. They come before toril's defaults, so they win.
     pub ssh_options: Vec<String>,
+    /// How long a connection stays that nobody uses, for the next program; nothing: it ends with this one. OpenSSH only.
+    pub standing: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { interactive: false, connect_timeout: Duration::from_secs(15), ssh_options: Vec::new() }
+        Self {
+            interactive: false,
+            connect_timeout: Duration::from_secs(15),
+            ssh_options: Vec::new(),
+            standing: None,
+        }
     }
 }
 
@@ -91,6 +100,12 @@ impl Connection {
             Way::Local(_) => None,
             Way::Ssh(master) => Some(master.control_socket()),
         }
+    }
+
+    /// Whether it was there already, so that it may have been lost while nobody used it.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        matches!(&self.0, Way::Ssh(master) if master.is_reused())
     }
 
     /// Closes the connection. Channels that are still open keep it until they are gone.

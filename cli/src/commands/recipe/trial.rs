@@ -39,6 +39,7 @@ pub(super) fn test(arguments: &RecipeTest) -> Result<Status, UsageError> {
         ask_sudo_password: false,
         ssh_options: Vec::new(),
         connect_timeout: CONNECT,
+        standing: Some(Duration::ZERO),
         output: arguments.output.clone(),
     })?;
     let view = View::new(&arguments.output);

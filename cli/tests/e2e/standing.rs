@@ -1,0 +1,57 @@
+//! Connections that stay for the next command.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::time::Duration;
+
+use crate::harness::{Finished, Sandbox, Toril, toril};
+
+#[test]
+fn a_connection_stays_is_used_again_and_is_ended() {
+    let Some(sandbox) = Sandbox::fresh("standing") else { return };
+    // Of its own, so that nobody else's connections are there.
+    let runtime = tempfile::tempdir().unwrap();
+    let place = runtime.path().to_str().unwrap();
+    let call = |arguments: &[&str]| Toril::new(arguments).env("XDG_RUNTIME_DIR", place).run();
+    let facts = || call(&["facts", &sandbox.host(), "--standing", "5m", "--quiet"]).exits(0);
+    facts();
+    let directory = runtime.path().join("toril-0");
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    let sockets = || {
+        let entries = fs::read_dir(&directory).unwrap().flatten();
+        entries
+            .filter(|entry| entry.file_type().unwrap().is_socket())
+            .map(|entry| entry.path())
+            .collect::<Vec<_>>()
+    };
+    // ssh's own log of the connection tells of each login.
+    let logins = || {
+        let logs = fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "log"));
+        logs.map(|path| fs::read_to_string(path).unwrap().matches("Authenticated to ").count()).sum::<usize>()
+    };
+    let first = sockets();
+    assert!(first.len() == 1 && first[0].as_os_str().len() + 17 <= 104, "{first:?}");
+    assert_eq!(logins(), 1);
+    facts();
+    assert_eq!(logins(), 1, "it was not used again");
+    assert_eq!(sockets(), first, "it is used again");
+    // Another option, another connection.
+    call(&["facts", &sandbox.host(), "--standing", "5m", "-o", "Compression=yes"]).exits(0);
+    assert_eq!(sockets().len(), 2);
+
+    // The host's side of all of them ends, as when it is rebooted.
+    // It ends the one that this comes by, too.
+    sandbox.try_ssh("kill $(grep -l 'sshd: [d]ebian' /proc/[0-9]*/cmdline | cut -d/ -f3)");
+    facts();
+    assert!(!sockets().is_empty());
+
+    let ended = |finished: Finished| finished.exits(0).shows("ended ");
+    ended(call(&["disconnect", &sandbox.host()]));
+    assert_eq!(sockets(), Vec::<std::path::PathBuf>::new());
+    call(&["disconnect"]).exits(0).shows("no connection was open");
+    // Somebody else may have made the directory.
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    call(&["facts", &sandbox.host(), "--standing", "5m"]).exits(1).shows("not yours alone");
+    toril(&["facts", &sandbox.host()]).exits(0).takes_at_most(Duration::from_secs(30));
+}

@@ -1,0 +1,172 @@
+//! Connections that stay when their program has ended, for the next one to use.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+use toril_inventory::Ssh;
+
+use super::Options;
+use super::error::ConnectError;
+
+/// Longest path of a control socket: a socket's path has 108 bytes with the zero at its end, and ssh binds it under a name
+/// that is 17 bytes longer first. One with three bytes less still is a path for every program that looks at it.
+const LONGEST: usize = 104 - SUFFIX;
+const SUFFIX: usize = 17;
+/// Digits of the name of a connection.
+const DIGITS: usize = 12;
+/// How long ssh may take to end a connection.
+const END: Duration = Duration::from_secs(5);
+
+/// Where a standing connection has its files. While this lives, no other program makes the same connection.
+#[derive(Debug)]
+pub(super) struct Standing {
+    files: [PathBuf; 3],
+    _lock: fs::File,
+}
+
+impl Standing {
+    /// The place of the connection to this host by these options. Waits while another program makes it; by a thread, since
+    /// the kernel is asked to wait.
+    pub(super) async fn of(ssh: &Ssh, options: &Options) -> Result<Standing, ConnectError> {
+        let (ssh, options) = (ssh.clone(), options.clone());
+        let place = tokio::task::spawn_blocking(move || Standing::wait_for(&ssh, &options));
+        place.await.map_err(|error| ConnectError::Run(io::Error::other(error)))?
+    }
+
+    fn wait_for(ssh: &Ssh, options: &Options) -> Result<Standing, ConnectError> {
+        let directory = directory()?;
+        let name = name(ssh, options);
+        let file = |end: &str| directory.join(format!("{name}{end}"));
+        let failed =
+            |source| ConnectError::ControlDirectory { directory: directory.display().to_string(), source };
+        let lock = fs::File::create(file(".lock")).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let target = serde_json::to_vec(&target(ssh)).map_err(|error| failed(error.into()))?;
+        fs::write(file(".host"), target).map_err(failed)?;
+        Ok(Standing { files: ["", ".log", ".err"].map(file), _lock: lock })
+    }
+
+    /// The control socket, what ssh has logged, and what it has printed beside that.
+    pub(super) fn files(&self) -> [PathBuf; 3] {
+        self.files.clone()
+    }
+
+    /// Holds the connection, if it is there; what is left of one that is not, is removed.
+    pub(super) fn keep(&self) -> Option<UnixStream> {
+        let socket = self.files.first().and_then(|socket| UnixStream::connect(socket).ok());
+        if socket.is_none() {
+            // There may be nothing.
+            self.files.iter().for_each(|file| drop(fs::remove_file(file)));
+        }
+        socket
+    }
+}
+
+/// Ends standing connections of this user's: those to one host, whatever options they were made by, or all. Returns how
+/// many there were.
+///
+/// # Errors
+/// ssh is not there or cannot be run, or their directory cannot be read.
+pub async fn disconnect(host: Option<&Ssh>) -> Result<usize, ConnectError> {
+    let directory = directory()?;
+    let failed =
+        |source| ConnectError::ControlDirectory { directory: directory.display().to_string(), source };
+    let mut ended = 0;
+    for entry in fs::read_dir(&directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_none_or(|end| end != "host") {
+            continue;
+        }
+        let is_meant = |host: &Ssh| {
+            let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Ssh>(&bytes).ok());
+            known.is_some_and(|known| known == target(host))
+        };
+        if !host.is_none_or(is_meant) {
+            continue;
+        }
+        let socket = path.with_extension("");
+        if UnixStream::connect(&socket).is_ok() {
+            end(&socket).await?;
+            ended += 1;
+        }
+        for end in ["", "log", "err", "host"] {
+            // Some may not be there.
+            let _ = fs::remove_file(path.with_extension(end));
+        }
+    }
+    Ok(ended)
+}
+
+async fn end(socket: &Path) -> Result<(), ConnectError> {
+    let program = which::which("ssh").map_err(|_| ConnectError::NoSsh)?;
+    let mut command = Command::new(program);
+    // The host's name is not looked at, but wanted.
+    command.args(["-F", "none", "-O", "exit", "-S"]).arg(socket).arg("standing");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(END, command.status()).await {
+        Ok(status) => status.map(drop).map_err(ConnectError::Run),
+        Err(_) => Err(ConnectError::Run(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// What of a host is the same whatever the options are.
+fn target(ssh: &Ssh) -> Ssh {
+    Ssh { host: ssh.host.clone(), user: ssh.user.clone(), port: ssh.port, ..Ssh::default() }
+}
+
+/// The name of the connection to a host by these options: others have another one.
+fn name(ssh: &Ssh, options: &Options) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(format!("{ssh:?} {:?}", options.ssh_options));
+    hex::encode(hasher.finalize()).chars().take(DIGITS).collect()
+}
+
+/// The user's own directory for sockets, at the first place that is there and short enough.
+fn directory() -> Result<PathBuf, ConnectError> {
+    let user = rustix::process::geteuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let places = [runtime, Some(std::env::temp_dir()), Some(PathBuf::from("/tmp"))];
+    let directories = places
+        .into_iter()
+        .flatten()
+        .filter(|place| place.is_dir())
+        .map(|place| place.join(format!("toril-{user}")));
+    let fits = |directory: &PathBuf| directory.as_os_str().len() + 1 + DIGITS <= LONGEST;
+    let directory = directories.into_iter().find(fits).unwrap_or_else(|| format!("/tmp/toril-{user}").into());
+    let failed =
+        |source| ConnectError::ControlDirectory { directory: directory.display().to_string(), source };
+    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Ok(()) => Ok(directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Somebody else may have made it, to be asked instead of the host.
+            let data = fs::symlink_metadata(&directory).map_err(failed)?;
+            match data.is_dir() && data.uid() == user && data.mode() & 0o077 == 0 {
+                true => Ok(directory),
+                false => Err(failed(io::Error::other("it is not yours alone (mode 0700)"))),
+            }
+        }
+        Err(source) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_the_same_only_by_the_same_options() {
+        let ssh = |host: &str| Ssh { host: host.into(), ..Ssh::default() };
+        let options = |text: &str| Options { ssh_options: vec![text.into()], ..Options::default() };
+        let one = name(&ssh("a"), &options("x=1"));
+        assert_eq!(one, name(&ssh("a"), &options("x=1")));
+        assert_eq!(one.len(), DIGITS);
+        assert!(one != name(&ssh("b"), &options("x=1")) && one != name(&ssh("a"), &options("x=2")));
+    }
+}
