@@ -333,8 +333,19 @@ async fn look(place: Place, task: Rc<Task>, fleet: Rc<Fleet>, view: View, interr
     let mut visit = Visit::new(&place);
     let seen = async {
         let turn = fleet.turn().await;
-        let start = Instant::now();
-        (start, timeout(fleet.look(), look_undisturbed(place, task, &fleet, turn, &view)).await)
+        let mut visit = Visit::new(&place);
+        let start = visit.start;
+        // How long it takes to make a sandbox is not the host's fault.
+        match reach::host(&place.chosen, task.make, &view) {
+            Ok(host) => {
+                let look = look_undisturbed(visit, place, host, task, &fleet, turn, &view);
+                (start, timeout(fleet.look(), look).await)
+            }
+            Err(error) => {
+                visit.fail(&view, "reaching the sandbox", &error.into(), Status::Operation);
+                (start, Ok(visit))
+            }
+        }
     };
     tokio::select! {
         biased;
@@ -357,15 +368,15 @@ async fn look(place: Place, task: Rc<Task>, fleet: Rc<Fleet>, view: View, interr
     }
 }
 
-async fn look_undisturbed(place: Place, task: Rc<Task>, fleet: &Fleet, mut turn: Turn, view: &View) -> Visit {
-    let mut visit = Visit::new(&place);
-    let host = match reach::host(&place.chosen, task.make, view) {
-        Ok(host) => host,
-        Err(error) => {
-            visit.fail(view, "reaching the sandbox", &error.into(), Status::Operation);
-            return visit;
-        }
-    };
+async fn look_undisturbed(
+    mut visit: Visit,
+    place: Place,
+    host: Host,
+    task: Rc<Task>,
+    fleet: &Fleet,
+    mut turn: Turn,
+    view: &View,
+) -> Visit {
     let mut client = match fleet.connect(&mut turn, &host, &place.way, view).await {
         Ok(client) => client,
         Err(error) => {
