@@ -153,7 +153,7 @@ fn errors_on_the_way_to_root_are_told_apart() {
 fn errors_of_a_full_disk_name_it_and_go_when_there_is_room() {
     let Some(mut sandbox) = Sandbox::fresh("disk") else { return };
     toril(&["sandbox", "down", &sandbox.name]).exits(0);
-    toril(&["sandbox", "up", &sandbox.name, "--disk", "300M"]).exits(0);
+    toril(&["sandbox", "up", &sandbox.name, "--disk", "400M"]).exits(0);
     sandbox.find_again();
     let (recipe, _files) = recipe("git");
     let apply = ["apply", &sandbox.host(), "--recipe", &recipe];
