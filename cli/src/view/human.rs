@@ -238,7 +238,7 @@ impl Human {
         match event {
             ProvisionEvent::Started { resource } => self.step(host, resource),
             ProvisionEvent::Progress { resource, line } => {
-                let waiting = line.starts_with("waiting ");
+                let waiting = line.starts_with("waiting: ");
                 match self.verbose || (waiting && !io::stderr().is_terminal()) {
                     true => self.line(host, &format!("{} {line}", style(format!("{resource}:")).dim())),
                     false => self.step(host, &format!("{resource}: {line}")),

@@ -77,6 +77,10 @@ pub(super) fn lines(plan: &Plan, verbose: bool) -> Vec<String> {
         let notices = item.notices.iter();
         lines.extend(notices.map(|notice| format!("  {} {}: {notice}", style("!").yellow(), item.resource)));
     }
+    if !plan.package_steps.is_empty() {
+        lines.push(format!("  {}", style("packages, in one go:").bold()));
+        lines.extend(plan.package_steps.iter().map(|step| format!("      {step}")));
+    }
     lines
 }
 

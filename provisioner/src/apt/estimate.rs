@@ -10,12 +10,15 @@ pub struct Estimate {
     pub packages: usize,
     /// Bytes to fetch.
     pub download: u64,
+    /// Bytes that more is on the disk afterwards, as apt rounds them.
+    #[serde(default)]
+    pub unpacked: u64,
 }
 
 /// Asks apt what installing packages would fetch, without its locks and without writing its caches. `None` where it
 /// cannot tell, as on a host that has no package lists yet.
 pub(crate) fn estimate(packages: &[&str], recommends: bool) -> Option<Estimate> {
-    let mut args = vec!["install", "--print-uris", "-qq", "--yes", "-o", "Debug::NoLocking=1"];
+    let mut args = vec!["install", "--print-uris", "--fix-broken", "--yes", "-o", "Debug::NoLocking=1"];
     args.extend(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
     args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
     args.push("--");
@@ -24,14 +27,34 @@ pub(crate) fn estimate(packages: &[&str], recommends: bool) -> Option<Estimate> 
     Some(parse(&command.output().ok()?))
 }
 
-/// Reads lines such as `'http://…' qemu_7.2_amd64.deb 12345 SHA256:…`.
+/// Reads lines such as `'http://…' qemu_7.2_amd64.deb 12345 SHA256:…`, and `After this operation, 83.1 MB of …`.
 fn parse(text: &str) -> Estimate {
     let sizes = text.lines().filter(|line| line.starts_with('\''));
     let sizes = sizes.filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
-    sizes.fold(Estimate { packages: 0, download: 0 }, |sum, size| Estimate {
+    let unpacked = text.lines().find_map(unpacked).unwrap_or(0);
+    sizes.fold(Estimate { packages: 0, download: 0, unpacked }, |sum, size| Estimate {
         packages: sum.packages + 1,
-        download: sum.download + size,
+        download: sum.download.saturating_add(size),
+        unpacked,
     })
+}
+
+/// apt counts in thousands.
+fn unpacked(line: &str) -> Option<u64> {
+    let words = line.strip_prefix("After this operation, ")?;
+    let (number, rest) = words.split_once(' ')?;
+    let unit = rest.strip_suffix(" of additional disk space will be used.")?;
+    let factor = match unit {
+        "B" => 1,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));
+    let tenths = whole.replace(',', "").parse::<u64>().ok()?.checked_mul(10)?;
+    let tenth = tenth.parse::<u64>().ok()?;
+    Some(tenths.checked_add(tenth)?.checked_mul(factor)? / 10)
 }
 
 #[cfg(test)]
@@ -40,8 +63,7 @@ mod tests {
 
     #[test]
     fn sizes_are_added_up() {
-        let text =
-            "'http://m/a_1.deb' a_1_amd64.deb 100 SHA256:0\nW: odd\n'http://m/b.deb' b.deb 23 MD5Sum:1\n";
-        assert_eq!(parse(text), Estimate { packages: 2, download: 123 });
+        let text = "'http://m/a_1.deb' a_1_amd64.deb 100 SHA256:0\nW: odd\nAfter this operation, 83.1 MB of additional disk space will be used.\n'http://m/b.deb' b.deb 23 MD5Sum:1\n";
+        assert_eq!(parse(text), Estimate { packages: 2, download: 123, unpacked: 83_100_000 });
     }
 }

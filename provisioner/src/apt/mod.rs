@@ -1,16 +1,20 @@
 //! Apt and dpkg as they are on real hosts.
 
 mod estimate;
+mod indexes;
 pub(crate) mod keyring;
 pub(crate) mod lists;
 mod locks;
+mod state;
 mod status;
+mod steps;
 mod transaction;
 
 pub use estimate::Estimate;
 pub(crate) use estimate::estimate;
 pub(crate) use lists::mirrors;
 pub use locks::wait_for_packages;
+pub(crate) use state::AptState;
 pub use status::unfinished_packages;
 pub(crate) use status::{Database, PackageState};
 pub(crate) use transaction::{install, mark};

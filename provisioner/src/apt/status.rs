@@ -96,6 +96,11 @@ impl Database {
         self.packages.iter().filter(|(_, package)| package.held).map(|(name, _)| name.as_str())
     }
 
+    /// Whether dpkg has not finished, of whatever package.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.pending_updates > 0 || self.interrupted().next().is_some()
+    }
+
     /// Packages that dpkg did not finish, by name.
     pub(crate) fn interrupted(&self) -> impl Iterator<Item = &str> {
         self.packages.iter().filter(|(_, package)| package.is_interrupted()).map(|(name, _)| name.as_str())

@@ -2,13 +2,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use toril_machine::{Machine, STANDARD_PATH, keep_room};
 
-use super::{Database, locks};
+use super::steps::{Step, steps};
+use super::{AptState, Estimate, estimate, locks};
 use crate::resource::ResourceError;
 
 /// Where what apt and dpkg print is kept.
@@ -17,8 +18,15 @@ const LOG: &str = "/var/log/toril-apt.log";
 /// How much of it can be written even when the disk becomes full, in bytes: else it could not say that it did.
 const LOG_ROOM: u64 = 512 << 10;
 
-/// Installs packages in one transaction: waits for the locks, finishes what dpkg left unfinished, fetches the package
-/// lists, installs. Never asks a question.
+/// How often a mirror that fails is asked, and how long it is left alone after the first time; then twice as long.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Room that dpkg and apt take for themselves, besides what they install: databases and caches, in bytes.
+const OVERHEAD: u64 = 16_000_000;
+
+/// Installs packages in one transaction: observes how apt and dpkg stand, and does what it takes, step by step. Never
+/// asks a question.
 pub(crate) fn install(
     packages: &[&str],
     recommends: bool,
@@ -26,27 +34,134 @@ pub(crate) fn install(
     log: &mut dyn FnMut(&str),
 ) -> Result<(), ResourceError> {
     locks::wait(stop, log)?;
-    let database = Database::read(&Machine::this())?;
-    if database.pending_updates > 0 || database.interrupted().next().is_some() {
-        log("finishing what dpkg left unfinished");
-        // What is still missing then is what the installation below is for: its own error tells more.
-        if let Err(error) =
-            run("dpkg", &["--configure", "--pending", "--force-confdef", "--force-confold"], log)
-        {
-            log(&error.to_string());
+    let mut unfinished = None;
+    let steps = steps(&AptState::observe(&Machine::this())?, packages);
+    let number = steps.len();
+    for (index, step) in steps.into_iter().enumerate() {
+        let start = Instant::now();
+        let label = format!("step {} of {number}, {step}", index + 1);
+        log(&label);
+        let mut told = |line: &str| log(&format!("{label}, {}: {line}", locks::short(start.elapsed())));
+        match step {
+            // Waited for above; whoever has come since, apt itself waits for.
+            Step::Wait(_) => {}
+            // What is still missing then is what the installation is for: its own error tells more.
+            Step::Configure(_) => {
+                let args = ["--configure", "--pending", "--force-confdef", "--force-confold"];
+                unfinished =
+                    run("dpkg", &args, &mut told).inspect_err(|error| told(&error.to_string())).err();
+            }
+            Step::Discard(paths) => discard(&paths)?,
+            Step::Fetch(_) => again(stop, &mut told, fetch)?,
+            Step::Install { .. } => {
+                has_room(packages, recommends)?;
+                again(stop, &mut told, |log| transact(packages, recommends, log))?;
+                unfinished = None;
+            }
         }
     }
-    log("fetching package lists");
+    unfinished.map_or(Ok(()), Err)
+}
+
+/// Removes lists that apt cannot use: it would take some of them for whole ones.
+fn discard(paths: &[String]) -> Result<(), ResourceError> {
+    for path in paths {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ResourceError(format!("cannot remove {path}: {error}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Does it once more, and once more, where it is the mirror or the way to it that failed.
+fn again(
+    stop: &AtomicBool,
+    log: &mut dyn FnMut(&str),
+    mut attempt: impl FnMut(&mut dyn FnMut(&str)) -> Result<(), ResourceError>,
+) -> Result<(), ResourceError> {
+    let mut pause = PAUSE;
+    for number in 1.. {
+        let Err(error) = attempt(log) else { return Ok(()) };
+        let stopped = stop.load(Ordering::Relaxed);
+        if !is_passing(&error.0) || stopped {
+            return Err(error);
+        }
+        if number == ATTEMPTS {
+            let what = "the mirror, or the way to it, failed each of";
+            return Err(ResourceError(format!("{what} {ATTEMPTS} times: {error}")));
+        }
+        log(&format!("the mirror failed; attempt {} of {ATTEMPTS} in {}", number + 1, locks::short(pause)));
+        thread::sleep(pause);
+        pause *= 2;
+    }
+    Ok(())
+}
+
+/// Whether a failure may be gone in a moment.
+fn is_passing(error: &str) -> bool {
+    const SIGNS: [&str; 9] = [
+        "Connection reset",
+        "Connection failed",
+        "Connection timed out",
+        "Could not connect",
+        "Error reading from server",
+        "Remote end closed connection",
+        "Temporary failure resolving",
+        "Hash Sum mismatch",
+        "Service Unavailable",
+    ];
+    SIGNS.iter().any(|sign| error.contains(sign))
+}
+
+fn fetch(log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
     // Unlike dpkg, this may be ended at any time: a mirror, or a method of apt's, can hang for ever.
     let update =
-        ["--kill-after=10", "300", "apt-get", "update", "-o", "Acquire::Retries=3", "--error-on=any"];
+        ["--kill-after=10", "300", "apt-get", "update", "-o", "Acquire::Retries=1", "--error-on=any"];
     run("timeout", &update, log).or_else(|error| {
         match error.0.contains("--error-on") || error.0.contains("Command line option") {
             // apt before 2.1 does not know the option.
             true => run("timeout", &update[..update.len() - 1], log),
             false => Err(error),
         }
-    })?;
+    })
+}
+
+/// Refuses what will not fit, before anything is begun. Where apt cannot tell, its own error does later.
+fn has_room(packages: &[&str], recommends: bool) -> Result<(), ResourceError> {
+    let Some(estimate) = estimate(packages, recommends) else { return Ok(()) };
+    let free = |path: &str| {
+        let space = rustix::fs::statvfs(path).ok()?;
+        Some((space.f_fsid, space.f_bavail.saturating_mul(space.f_frsize)))
+    };
+    let (Some((archives, for_archives)), Some((files, for_files))) = (free("/var/cache/apt"), free("/usr"))
+    else {
+        return Ok(());
+    };
+    let Estimate { download, unpacked, .. } = estimate;
+    if download == 0 && unpacked == 0 {
+        return Ok(());
+    }
+    let (download, unpacked) = (download.saturating_add(OVERHEAD), unpacked);
+    let lacking = match archives == files && for_archives == for_files {
+        true => (for_files < download.saturating_add(unpacked)).then_some(("/", for_files)),
+        false if for_archives < download => Some(("/var/cache/apt", for_archives)),
+        false => (for_files < unpacked).then_some(("/usr", for_files)),
+    };
+    let Some((place, free)) = lacking else { return Ok(()) };
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    Err(ResourceError(format!(
+        "no room for this: {} MiB to download and {} MiB unpacked do not fit into the {} MiB that are free at {place}; \
+         nothing was begun; free some space (`apt-get clean`, `journalctl --vacuum-size=50M`) and run this again",
+        mib(download),
+        mib(unpacked),
+        free >> 20
+    )))
+}
+
+fn transact(packages: &[&str], recommends: bool, log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
     let mut args = vec!["install", "--yes", "--fix-broken", "-o", "Acquire::Retries=3"];
     args.extend(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
     args.extend(["-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0"]);
@@ -153,7 +268,10 @@ fn text_from(path: &Path, start: u64) -> String {
 fn explain(program: &str, args: &[&str], status: &str, output: &str) -> ResourceError {
     let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     let is_error = |line: &&str| {
-        line.starts_with("E: ") || line.starts_with("dpkg: error") || line.contains("No space left on device")
+        line.starts_with("E: ")
+            || line.contains("script subprocess returned error")
+            || line.starts_with("dpkg: error")
+            || line.contains("No space left on device")
     };
     let errors: Vec<&str> = lines.iter().copied().filter(is_error).collect();
     let shown = match errors.is_empty() {
@@ -180,6 +298,10 @@ fn explain(program: &str, args: &[&str], status: &str, output: &str) -> Resource
         ),
         ("is not valid yet", "the host's clock is wrong"),
         (
+            "script subprocess returned error",
+            "a package's own script fails; mend what it says, and run this again: it goes on from there",
+        ),
+        (
             "Held packages were changed",
             "a package that has to change is held; `apt-mark unhold` it, or say `hold` in the recipe",
         ),
@@ -205,6 +327,22 @@ fn explain(program: &str, args: &[&str], status: &str, output: &str) -> Resource
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mirror_that_fails_is_asked_again_and_other_failures_are_not() {
+        let attempts = |error: &str| {
+            let mut count = 0;
+            let stop = AtomicBool::new(false);
+            let attempt = |_: &mut dyn FnMut(&str)| {
+                count += 1;
+                if count == 2 { Ok(()) } else { Err(ResourceError(error.into())) }
+            };
+            let ended = again(&stop, &mut |_| {}, attempt).is_ok();
+            (count, ended)
+        };
+        assert_eq!(attempts("E: Failed to fetch http://m/a.deb  Connection reset by peer"), (2, true));
+        assert_eq!(attempts("E: Unable to locate package x"), (1, false));
+    }
 
     #[test]
     fn a_full_disk_is_recognised() {

@@ -14,6 +14,9 @@ pub struct Plan {
     pub items: Vec<Item>,
     /// What would be fetched, where the host can tell.
     pub estimate: Option<Estimate>,
+    /// What it takes to have its packages, step by step, as apt and dpkg stand now; none where nothing of them changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub package_steps: Vec<String>,
     /// Why a reboot is due, or nothing.
     pub reboot: Option<String>,
 }
@@ -136,11 +139,8 @@ pub fn plan(recipe: &Recipe, machine: &Machine, facts: &Facts) -> Result<Plan, P
         items.push(Item { resource: declared.name.clone(), state, notices });
     }
     items.extend(due_handlers(recipe, machine));
-    Ok(Plan {
-        estimate: packages_estimate(recipe, context, &items),
-        items,
-        reboot: facts.reboot_pending.clone(),
-    })
+    let (package_steps, estimate) = packages(recipe, context, &items);
+    Ok(Plan { estimate, package_steps, items, reboot: facts.reboot_pending.clone() })
 }
 
 pub(super) fn check_supported(recipe: &Recipe, facts: &Facts) -> Result<(), PlanError> {
@@ -211,14 +211,21 @@ fn state(declared: &Declared, judged: Result<Judged, ResourceError>) -> ItemStat
     }
 }
 
-fn packages_estimate(recipe: &Recipe, context: Context<'_>, items: &[Item]) -> Option<Estimate> {
+/// What it takes to have the packages that lack, and what would be fetched for them.
+fn packages(recipe: &Recipe, context: Context<'_>, items: &[Item]) -> (Vec<String>, Option<Estimate>) {
     let drifted = recipe.resources.iter().zip(items).filter(|(_, item)| !item.state.changes().is_empty());
     let packages: Vec<_> = drifted.filter_map(|(declared, _)| declared.resource.as_packages()).collect();
-    if packages.is_empty() || !context.machine.is_this() {
-        return None;
+    if packages.is_empty() {
+        return (Vec::new(), None);
     }
-    let database = apt::Database::read(context.machine).ok()?;
+    let Ok(database) = apt::Database::read(context.machine) else { return (Vec::new(), None) };
     let names: Vec<String> = packages.iter().flat_map(|p| p.arguments(context, &database)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    apt::estimate(&names, packages.iter().any(|p| p.recommends))
+    let steps = match apt::AptState::observe(context.machine) {
+        Ok(state) => state.describe_steps(&names),
+        Err(error) => vec![format!("cannot look at apt: {error}")],
+    };
+    let estimate =
+        context.machine.is_this().then(|| apt::estimate(&names, packages.iter().any(|p| p.recommends)));
+    (steps, estimate.flatten())
 }

@@ -160,7 +160,7 @@ impl AptPackages {
     ) -> Result<(), ResourceError> {
         let database = Database::read(context.machine)?;
         let names: Vec<String> = all.iter().flat_map(|one| one.arguments(context, &database)).collect();
-        if !names.is_empty() || database.pending_updates > 0 {
+        if !names.is_empty() || database.is_unfinished() {
             // What the recipe itself holds is released for the transaction, and held again after it.
             let own = all.iter().filter(|one| one.hold.is_some());
             let own = own.flat_map(|one| one.install.iter().filter(|name| is_held(&database, name)));
@@ -207,8 +207,10 @@ impl Kind for AptPackages {
             let marks = self.to_mark(hold, database);
             changes.extend(marks.map(|name| Change::new(format!("{name} held"), before, after)));
         }
-        if changes.is_empty() && database.pending_updates > 0 {
-            changes.push(Change::new("dpkg", "interrupted or at work", "at rest"));
+        if changes.is_empty() && database.is_unfinished() {
+            let names: Vec<&str> = database.interrupted().collect();
+            let of = if names.is_empty() { String::new() } else { format!(" in {}", names.join(", ")) };
+            changes.push(Change::new("dpkg", format!("interrupted or at work{of}"), "at rest"));
         }
         changes.into()
     }

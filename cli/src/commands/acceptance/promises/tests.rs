@@ -23,7 +23,7 @@ fn item(name: &str, state: ItemState) -> Item {
 }
 
 fn plan(items: Vec<Item>) -> Plan {
-    Plan { items, estimate: None, reboot: None }
+    Plan { items, estimate: None, package_steps: Vec::new(), reboot: None }
 }
 
 fn drifted() -> ItemState {
