@@ -85,12 +85,12 @@ impl HostLock {
 
 /// The process that holds a record lock (fcntl) on a file, as dpkg and apt take theirs. `Absent`: nobody does.
 pub fn record_lock_holder(path: &Path) -> Probe<u32> {
-    let file =
-        match Probe::of_io(OpenOptions::new().read(true).write(true).open(path), &path.to_string_lossy()) {
-            Probe::Known(file) => file,
-            Probe::Absent => return Probe::Absent,
-            Probe::Unreadable(reason) => return Probe::Unreadable(reason),
-        };
+    // Read-only, which is enough to ask: to open for writing copies the file up where it is of an overlay's base.
+    let file = match Probe::of_io(File::open(path), &path.to_string_lossy()) {
+        Probe::Known(file) => file,
+        Probe::Absent => return Probe::Absent,
+        Probe::Unreadable(reason) => return Probe::Unreadable(reason),
+    };
     match fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)) {
         Ok(None) => Probe::Absent,
         // A holder in another PID namespace has no number here.
