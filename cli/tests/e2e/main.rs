@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 mod acceptance;
+mod apt;
 mod builds;
 mod drift;
 mod earlier;

@@ -78,7 +78,8 @@ fn names(machine: &Machine, directory: &str) -> Result<Vec<String>, ResourceErro
     let mut names = Vec::new();
     for entry in entries.known().map_err(ResourceError)?.into_iter().flatten() {
         let entry = entry.map_err(|error| ResourceError(format!("cannot read {directory}: {error}")))?;
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        // Lists of a mirror on the host's own disk are links.
+        let is_file = entry.file_type().is_ok_and(|kind| !kind.is_dir());
         if let (true, Ok(name)) = (is_file && entry.file_name() != "lock", entry.file_name().into_string()) {
             names.push(name);
         }

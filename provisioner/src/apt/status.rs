@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 
 use deb822_fast::Deb822;
 use toril_machine::{Machine, Probe};
@@ -52,39 +52,15 @@ impl Database {
             Probe::Unreadable(reason) => return Err(ResourceError(reason)),
         };
         let mut packages = BTreeMap::new();
-        for paragraph in Deb822::iter_paragraphs_from_reader(BufReader::new(file)) {
-            let paragraph =
-                paragraph.map_err(|error| ResourceError(format!("{STATUS} cannot be read: {error}")))?;
-            let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
-                continue;
-            };
-            let [selection, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else {
-                continue;
-            };
-            // A foreign architecture's package of the same name does not provide the programs wanted here.
-            if !matches!(paragraph.get("Architecture"), None | Some("amd64" | "all")) {
-                continue;
+        read_into(&mut packages, BufReader::new(file), STATUS)?;
+        let entries = journal(machine)?;
+        // They are what dpkg would write into the status file next, in their order.
+        for entry in &entries {
+            if let Some(text) = machine.read(entry).known().map_err(ResourceError)? {
+                read_into(&mut packages, text.as_bytes(), entry)?;
             }
-            let version = paragraph.get("Version").unwrap_or_default().to_owned();
-            let package = PackageState {
-                state: state.to_owned(),
-                reinstall_required: flag != "ok",
-                version,
-                held: selection == "hold",
-            };
-            packages.insert(name.to_owned(), package);
         }
-        let updates =
-            Probe::of_io(fs::read_dir(machine.path("/var/lib/dpkg/updates")), "/var/lib/dpkg/updates");
-        // dpkg keeps `tmp.i` there as scratch space; the journal's entries are numbers.
-        let is_entry = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-        let pending_updates = match updates.known().map_err(ResourceError)? {
-            Some(entries) => {
-                entries.flatten().filter(|e| e.file_name().to_str().is_some_and(is_entry)).count()
-            }
-            None => 0,
-        };
-        Ok(Database { packages, pending_updates })
+        Ok(Database { packages, pending_updates: entries.len() })
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&PackageState> {
@@ -105,6 +81,51 @@ impl Database {
     pub(crate) fn interrupted(&self) -> impl Iterator<Item = &str> {
         self.packages.iter().filter(|(_, package)| package.is_interrupted()).map(|(name, _)| name.as_str())
     }
+}
+
+/// Takes the packages of a file of dpkg's over those known before.
+fn read_into(
+    packages: &mut BTreeMap<String, PackageState>,
+    reader: impl BufRead,
+    path: &str,
+) -> Result<(), ResourceError> {
+    for paragraph in Deb822::iter_paragraphs_from_reader(reader) {
+        let paragraph =
+            paragraph.map_err(|error| ResourceError(format!("{path} cannot be read: {error}")))?;
+        let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
+            continue;
+        };
+        let [selection, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        // A foreign architecture's package of the same name does not provide the programs wanted here.
+        if !matches!(paragraph.get("Architecture"), None | Some("amd64" | "all")) {
+            continue;
+        }
+        let version = paragraph.get("Version").unwrap_or_default().to_owned();
+        let package = PackageState {
+            state: state.to_owned(),
+            reinstall_required: flag != "ok",
+            version,
+            held: selection == "hold",
+        };
+        packages.insert(name.to_owned(), package);
+    }
+    Ok(())
+}
+
+/// The entries of dpkg's journal, in order.
+fn journal(machine: &Machine) -> Result<Vec<String>, ResourceError> {
+    const UPDATES: &str = "/var/lib/dpkg/updates";
+    let entries =
+        Probe::of_io(fs::read_dir(machine.path(UPDATES)), UPDATES).known().map_err(ResourceError)?;
+    let names =
+        entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    // dpkg keeps `tmp.i` there as scratch space; the journal's entries are numbers.
+    let mut names: Vec<String> =
+        names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect();
+    names.sort();
+    Ok(names.iter().map(|name| format!("{UPDATES}/{name}")).collect())
 }
 
 /// Packages of this machine that dpkg did not finish: it might not come up after a reboot. `None`: there are none.
@@ -168,9 +189,10 @@ mod tests {
         assert!(held("kept") && !held("good"));
         assert_eq!(database.interrupted().collect::<Vec<_>>(), ["bad", "half"]);
         assert_eq!(database.pending_updates, 0);
-        fs::write(dpkg.join("updates/0001"), "").unwrap();
-        assert_eq!(Database::read(&machine).unwrap().pending_updates, 1);
-        assert_eq!(unfinished_packages(&machine).unwrap().unwrap(), "bad, half");
+        fs::write(dpkg.join("updates/0001"), entry("half", "install ok installed", "")).unwrap();
+        fs::write(dpkg.join("updates/0002"), entry("new", "install reinstreq half-installed", "")).unwrap();
+        assert_eq!(Database::read(&machine).unwrap().pending_updates, 2);
+        assert_eq!(unfinished_packages(&machine).unwrap().unwrap(), "bad, new", "the journal counts");
     }
 
     #[test]

@@ -53,9 +53,9 @@ pub(crate) fn install(
             }
             Step::Discard(paths) => discard(&paths)?,
             Step::Fetch(_) => again(stop, &mut told, fetch)?,
-            Step::Install { .. } => {
+            Step::Install { damaged, .. } => {
                 has_room(packages, recommends)?;
-                again(stop, &mut told, |log| transact(packages, recommends, log))?;
+                again(stop, &mut told, |log| transact(packages, &damaged, recommends, log))?;
                 unfinished = None;
             }
         }
@@ -161,13 +161,23 @@ fn has_room(packages: &[&str], recommends: bool) -> Result<(), ResourceError> {
     )))
 }
 
-fn transact(packages: &[&str], recommends: bool, log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
+fn transact(
+    packages: &[&str],
+    damaged: &[String],
+    recommends: bool,
+    log: &mut dyn FnMut(&str),
+) -> Result<(), ResourceError> {
     let mut args = vec!["install", "--yes", "--fix-broken", "-o", "Acquire::Retries=3"];
     args.extend(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
     args.extend(["-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0"]);
     args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
+    // By itself, apt leaves half-installed ones as they are.
+    if !damaged.is_empty() {
+        args.push("--reinstall");
+    }
     args.push("--");
     args.extend(packages);
+    args.extend(damaged.iter().map(String::as_str).filter(|name| !packages.contains(name)));
     run("apt-get", &args, log)
 }
 

@@ -1,0 +1,132 @@
+//! apt and dpkg as real hosts leave them, on packages of the test's own: each state is seen by `check`, and an `apply`
+//! ends converged, or in an error after whose cause the next one does.
+
+use std::fs;
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::harness::{Sandbox, Toril, toril};
+
+/// Builds packages and a repository of them; then takes every other source out of use.
+const REPOSITORY: &str = r#"
+mkdir -p /repo /tmp/build
+package() {
+    root=/tmp/build/$1-$2; mkdir -p $root/DEBIAN
+    printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: t <t@example.org>\nDescription: t\n' $1 $2 > $root/DEBIAN/control
+}
+script() { printf '#!/bin/sh\nset -e\n%s\n' "$2" > $root/DEBIAN/$1; chmod 755 $root/DEBIAN/$1; }
+pack() { dpkg-deb --build $root /repo > /dev/null; }
+package t-slow 1; script postinst "touch /tmp/in-postinst; until [ -e /tmp/go ]; do sleep 0.05; done"; pack
+package t-damaged 1; script preinst "touch /tmp/in-preinst; until [ -e /tmp/go-on ]; do sleep 0.05; done"; pack
+package t-fail 1; script postinst "[ -e /tmp/mended ] || { echo something is missing; exit 3; }"; pack
+package t-more 1; pack
+package t-ask 1
+printf 'Template: t-ask/q\nType: string\nDescription: what?\n' > $root/DEBIAN/templates
+script config ". /usr/share/debconf/confmodule; db_input critical t-ask/q || true; db_go || true"
+script postinst ". /usr/share/debconf/confmodule; db_get t-ask/q"; pack
+for version in 1 2; do
+    package t-conf $version; mkdir -p $root/etc; echo $version > $root/etc/t-conf; echo /etc/t-conf > $root/DEBIAN/conffiles; pack
+done
+cd /repo
+for deb in *.deb; do
+    dpkg-deb --field $deb | sed /^Description/d
+    printf 'Filename: ./%s\nSize: %s\nSHA256: %s\nDescription: t\n\n' $deb $(stat -c %s $deb) $(sha256sum < $deb | cut -c -64)
+done > Packages
+printf 'Date: %s\nSHA256:\n %s %s Packages\n' "$(date -Ru | sed s/+0000/UTC/)" $(sha256sum < Packages | cut -c -64) $(stat -c %s Packages) > Release
+rm -rf /etc/apt/sources.list.d/* /var/lib/apt/lists/*
+echo 'deb [trusted=yes] file:/repo ./' > /etc/apt/sources.list
+apt-get update -qq; apt-get install -qq t-conf=1 > /dev/null; echo mine > /etc/t-conf
+"#;
+
+/// Kills dpkg while a package's script runs.
+fn kill_dpkg(sandbox: &Sandbox, package: &str, sign: &str, go: &str) {
+    sandbox.sudo(&format!(
+        "(apt-get install -y {package} > /tmp/{package}.log 2>&1 || :) & \
+         until [ -e {sign} ]; do sleep 0.05; done; kill -9 $(pidof dpkg); touch {go}; wait"
+    ));
+}
+
+/// Holds dpkg's lock, as dpkg does, until it is let go.
+const HOLDER: &str = r#"
+echo 'open F, "+<", "/var/lib/dpkg/lock-frontend" or die; $l = pack("s s x4 q q i x4", 1, 0, 0, 0, 0); fcntl(F, 6, $l) or die;
+open D, ">", "/tmp/held"; sleep 1 until -e "/tmp/free";' > /tmp/hold.pl
+setsid perl /tmp/hold.pl > /dev/null 2>&1 < /dev/null &
+until [ -e /tmp/held ]; do sleep 0.05; done
+"#;
+
+fn recipe(files: &TempDir, keys: &str) -> String {
+    let path = files.path().join("recipe.toml");
+    let resource = format!("[[resource]]\nname = \"packages\"\napt-packages = {{ {keys} }}\n");
+    fs::write(&path, format!("description = \"d\"\nsupports = [\"debian 12\"]\n{resource}")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
+    let Some(sandbox) = Sandbox::fresh("apt") else { return };
+    let host = sandbox.host();
+    let files = tempfile::tempdir().unwrap();
+    sandbox.sudo(REPOSITORY);
+    kill_dpkg(&sandbox, "t-slow", "/tmp/in-postinst", "/tmp/go");
+    sandbox.sudo("touch /var/lib/apt/lists/partial/half_Packages");
+    sandbox.sudo(HOLDER);
+
+    // dpkg killed in a postinst, a list half-downloaded, a lock, a question, a changed configuration file: at once.
+    let all = recipe(&files, "install = [\"t-slow\", \"t-ask\", \"t-conf\"], minimum = { t-conf = \"2\" }");
+    let before = sandbox.sudo("sha256sum /var/lib/dpkg/status; ls -A /var/lib/apt/lists/partial");
+    let check = toril(&["check", &host, "--recipe", &all]).exits(3);
+    check
+        .shows("packages, in one go:")
+        .shows("perl /tmp/hold.pl`, pid ")
+        .shows(", which holds /var/lib/dpkg/lock-frontend, running for ")
+        .shows("dpkg was interrupted: finish configuring 1 package (t-slow)")
+        .shows("fetch the package lists: 1 list half-downloaded");
+    assert_eq!(sandbox.sudo("sha256sum /var/lib/dpkg/status; ls -A /var/lib/apt/lists/partial"), before);
+    let mut apply = Toril::new(&["apply", &host, "--recipe", &all, "--verbose"]).spawn();
+    apply.wait_for(", which holds /var/lib/dpkg/lock-frontend, ");
+    sandbox.sudo("touch /tmp/free");
+    apply.wait().exits(0).shows("step 1 of ").shows("changed packages");
+    assert_eq!(sandbox.ssh("cat /etc/t-conf"), "mine\n", "the changed file is kept");
+    toril(&["apply", &host, "--recipe", &all]).exits(0).shows("nothing to change");
+
+    // dpkg killed while it unpacked, whatever the recipe is about.
+    kill_dpkg(&sandbox, "t-damaged", "/tmp/in-preinst", "/tmp/go-on");
+    let check = toril(&["check", &host, "--recipe", &all]).exits(3);
+    check
+        .shows("dpkg: interrupted or at work in t-damaged")
+        .shows("unpack anew 1 damaged package (t-damaged)");
+    toril(&["apply", &host, "--recipe", &all]).exits(0);
+    sandbox.sudo("test -z \"$(dpkg --audit)\"");
+
+    // A package whose script fails, until what it lacks is there.
+    let fail = recipe(&files, "install = [\"t-fail\"]");
+    let failed = toril(&["apply", &host, "--recipe", &fail]).exits(1);
+    failed.shows("a package's own script fails; mend what it says");
+    toril(&["check", &host, "--recipe", &fail]).exits(3).shows("finish configuring 1 package (t-fail)");
+    sandbox.sudo("touch /tmp/mended");
+    toril(&["apply", &host, "--recipe", &fail]).exits(0);
+
+    // A mirror that resets its connections, until it does not.
+    let mirror = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mirror.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for connection in mirror.incoming().flatten() {
+            // What was sent and is not read makes the end a reset.
+            thread::sleep(Duration::from_millis(50));
+            drop(connection);
+        }
+    });
+    sandbox.sudo(&format!(
+        "rm -f /etc/apt/apt.conf.d/*proxy*; sed -i.good s,file:/repo,http://127.0.0.1:{port}, /etc/apt/sources.list"
+    ));
+    let more = recipe(&files, "install = [\"t-more\"]");
+    let failed = toril(&["apply", &host, "--recipe", &more]).exits(1);
+    failed.shows("the mirror, or the way to it, failed each of 3 times: `apt-get update` failed");
+    sandbox.sudo("mv /etc/apt/sources.list.good /etc/apt/sources.list");
+    toril(&["apply", &host, "--recipe", &more]).exits(0).shows("changed packages");
+    toril(&["check", &host, "--recipe", &more]).exits(0);
+    sandbox.is_clean();
+}
