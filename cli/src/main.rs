@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Agent => internal(agent::front()),
         Command::AgentWorker { directory } => internal(agent::worker(directory)),
+        Command::AgentWatcher { directory } => internal(agent::watcher(directory)),
         Command::TryKvm => internal(try_kvm()),
         Command::Isolate => toril_runner::isolate(),
         Command::SandboxStage { arguments } => {

@@ -197,7 +197,7 @@ fn every_problem_number_is_explained() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 23] = [
         &["acceptance"],
         &["up"],
         &["apply"],
@@ -208,6 +208,7 @@ fn every_option_is_on_the_page_of_commands() {
         &["doctor"],
         &["verify"],
         &["attach"],
+        &["cancel"],
         &["config"],
         &["disconnect"],
         &["inventory", "list"],

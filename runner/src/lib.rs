@@ -37,7 +37,8 @@ pub use control::{Control, Shard, is_wanted};
 pub use event::{Attempt, BuildResult, Built, Counts, Event, Summary, TestResult};
 pub use gate::{Gate, Measured, Metric};
 pub use isolation::isolate;
-pub use run::{Options, run};
+pub use run::{Options, STATE, run};
+pub use run_directory::sweep;
 pub use source::{SourceInfo, Supply};
 pub use suite::{
     AcceleratorChoice, Action, Build, BuiltInSuite, CaseRules, CommandTest, Companion, ExpectedEnd, Forward,

@@ -14,6 +14,9 @@ use crate::source::Supply;
 use crate::suite::{Build, Suite};
 use crate::verify::Verified;
 
+/// toril's own folder on a machine, where nothing else is said.
+pub const STATE: &str = "/var/lib/toril";
+
 /// How a suite is run here.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -58,7 +61,7 @@ impl Default for Options {
             debugger: false,
             source: None,
             verified: None,
-            state: PathBuf::from("/var/lib/toril"),
+            state: PathBuf::from(STATE),
             qemu: "qemu-system-x86_64".into(),
             isolate: vec![program.into(), "isolate".into()],
         }

@@ -9,7 +9,7 @@ use crate::account::Account;
 
 const LOCK: &str = ".lock";
 
-/// The folder of one run, locked by it and gone with it. What a killed run left behind is removed by the next.
+/// The folder of one run, locked by it and gone with it. What a killed run left behind is removed by [`sweep`], and by the next.
 #[derive(Debug)]
 pub(crate) struct RunDirectory {
     folder: TempDir,
@@ -30,7 +30,7 @@ impl RunDirectory {
         let runs = state.join("runs");
         let make = || {
             DirBuilder::new().recursive(true).mode(0o755).create(&runs)?;
-            sweep(&runs)?;
+            sweep_runs(&runs)?;
             let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&runs)?;
             let lock = File::create(folder.path().join(LOCK))?;
             lock.lock()?;
@@ -53,11 +53,21 @@ impl RunDirectory {
     }
 }
 
-fn sweep(runs: &Path) -> io::Result<()> {
+/// Removes what killed runs have left in the folder `state`, and leaves alone what runs. It fails while processes that are
+/// dying still write there.
+pub fn sweep(state: &Path) -> io::Result<()> {
+    match sweep_runs(&state.join("runs")) {
+        // There was no run yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        swept => swept,
+    }
+}
+
+fn sweep_runs(runs: &Path) -> io::Result<()> {
     for entry in fs::read_dir(runs)? {
         let path = entry?.path();
         match File::open(path.join(LOCK)).map(|lock| (lock.try_lock(), lock)) {
-            Ok((Ok(()), _lock)) => fs::remove_dir_all(&path)?,
+            Ok((Ok(()), _lock)) => remove(&path)?,
             Ok((Err(TryLockError::WouldBlock), _)) => {}
             Ok((Err(TryLockError::Error(error)), _)) => return Err(error),
             // Made this moment, and not locked yet; or swept by another run.
@@ -68,6 +78,29 @@ fn sweep(runs: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a run's folder, its lock last: what could not be removed yet is found again by that.
+fn remove(folder: &Path) -> io::Result<()> {
+    let removed = || {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name() == LOCK {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        fs::remove_dir_all(folder)
+    };
+    match removed() {
+        // Another run has swept it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => Ok(()),
+        removed => removed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,11 +108,17 @@ mod tests {
     #[test]
     fn what_killed_runs_left_is_removed_and_what_runs_is_kept() {
         let state = tempfile::tempdir().unwrap();
+        super::sweep(state.path()).unwrap();
         let alive = RunDirectory::create(state.path()).unwrap();
         let left = state.path().join("runs/run-left");
         fs::create_dir_all(left.join("test-1")).unwrap();
         fs::write(left.join(LOCK), "").unwrap();
         let next = RunDirectory::create(state.path()).unwrap();
+        assert!(alive.folder.path().exists() && next.folder.path().exists() && !left.exists());
+        fs::create_dir_all(left.join("test-1")).unwrap();
+        fs::write(left.join(LOCK), "").unwrap();
+        fs::write(left.join("qmp.sock"), "").unwrap();
+        super::sweep(state.path()).unwrap();
         assert!(alive.folder.path().exists() && next.folder.path().exists() && !left.exists());
         drop((alive, next));
         assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 0);

@@ -169,9 +169,39 @@ fn serve(
                 None => "there was no run on this host yet".into(),
             }),
         },
+        Request::Cancel { run } => match to_cancel(run.as_deref())? {
+            Ok(run) => match stop(&run.name()) {
+                Ok(()) => followed(&run, 0, client, writer)?,
+                Err(error) => refused(format!("cannot stop run {}: {error}", run.name())),
+            },
+            Err(reason) => refused(reason),
+        },
         // The reader has taken these.
         Request::Stop { .. } | Request::Input { .. } => Report::Done,
     })
+}
+
+/// The run that is meant, if it is one that can be ended; otherwise why there is nothing to end.
+fn to_cancel(name: Option<&str>) -> io::Result<Result<RunDirectory, String>> {
+    let Some(run) = RunDirectory::find(name)? else {
+        return Ok(Err(match name {
+            Some(name) => {
+                format!("the host knows of no run {name}; without a name, the one that is at work is meant")
+            }
+            None => "there was no run on this host yet, so there is nothing to cancel".into(),
+        }));
+    };
+    let ended = run.name();
+    let alive = match name {
+        Some(_) => run.has_worker()?.then_some(run),
+        None => RunDirectory::find_alive()?,
+    };
+    Ok(alive.ok_or_else(|| match name {
+        Some(_) => format!("run {ended} has ended already: `toril attach HOST {ended}` shows how"),
+        None => format!(
+            "no run is at work on this host; the newest, {ended}, has ended: `toril attach HOST` shows how"
+        ),
+    }))
 }
 
 fn cannot_begin(error: &io::Error) -> String {
@@ -330,7 +360,7 @@ fn stop(name: &str) -> io::Result<()> {
         // It is about to.
         thread::sleep(Duration::from_millis(10));
     };
-    if run.is_alive()? { Ok(kill_process(pid, Signal::TERM)?) } else { Ok(()) }
+    if run.has_worker()? { Ok(kill_process(pid, Signal::TERM)?) } else { Ok(()) }
 }
 
 fn worker_of(run: &RunDirectory) -> Option<Pid> {

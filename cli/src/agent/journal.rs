@@ -1,5 +1,5 @@
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,26 @@ impl JournalWriter {
         let file = OpenOptions::new().append(true).open(run.prepared_journal())?;
         std::fs::rename(run.prepared_journal(), run.journal())?;
         Ok(JournalWriter { file, next: 0, length: 0, room: ROOM })
+    }
+
+    /// Goes on with the journal of a worker that was killed, from its last whole entry. `None`: it has its end.
+    pub(super) fn resume(run: &RunDirectory) -> io::Result<Option<JournalWriter>> {
+        let mut file = OpenOptions::new().read(true).append(true).open(run.journal())?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        let last = text.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
+        let last = last.map(serde_json::from_slice::<Entry>).transpose()?;
+        if let Some(Entry { event: RunEvent::Ended { .. }, .. }) = last {
+            return Ok(None);
+        }
+        let length = text.len() as u64;
+        if length < file.metadata()?.len() {
+            file.set_len(length)?;
+        }
+        let next = last.map_or(0, |entry| entry.number + 1);
+        // What of the worker's room is left is not known, and the last entries are written without any as well.
+        Ok(Some(JournalWriter { file, next, length, room: length }))
     }
 
     /// Writes one entry in one call, so that a reader sees it whole or not yet.
@@ -101,7 +121,7 @@ pub(crate) fn follow(
     let changes = inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, run.path(), changes).map_err(io::Error::from)?;
     let mut file = None;
-    let mut pending: Vec<u8> = Vec::new();
+    let mut consumed = 0;
     let begun = Instant::now();
     while !unwanted.load(Ordering::Relaxed) {
         // Asked before reading: what a worker wrote before it died is read all the same.
@@ -113,12 +133,15 @@ pub(crate) fn follow(
                 Err(error) => return Err(error.into()),
             }
         }
+        let mut read = Vec::new();
         if let Some(file) = &mut file {
-            file.read_to_end(&mut pending)?;
+            // Half an entry is read again when it is whole: one that its writer could not finish is taken back.
+            file.seek(SeekFrom::Start(consumed))?;
+            file.read_to_end(&mut read)?;
         }
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            let entry: Entry = serde_json::from_slice(&line)?;
+        for line in read.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            consumed += line.len() as u64;
+            let entry: Entry = serde_json::from_slice(line)?;
             let last = matches!(entry.event, RunEvent::Ended { .. });
             if entry.number >= from {
                 each(entry)?;
@@ -201,6 +224,34 @@ mod tests {
         });
         assert!(matches!(error, Err(FollowError::Died(_))));
         assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn a_killed_workers_journal_is_gone_on_with_and_read_over_what_it_could_not_finish() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDirectory::at(dir.path().to_owned());
+        let alive = run.hold_alive().unwrap();
+        let mut writer = begin(&run);
+        writer.write(RunEvent::Began { pid: 1 }).unwrap();
+        writer.file.write_all(b"{\"number\":1,\"event\":{\"kind\":\"waiting\",\"hol").unwrap();
+        let other = run.clone();
+        let reader = std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            follow(&other, 0, &WANTED, &mut |entry| {
+                seen.push(entry.number);
+                Ok(())
+            })
+            .unwrap();
+            seen
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        std::mem::forget(writer);
+        let mut writer = JournalWriter::resume(&run).unwrap().unwrap();
+        writer.write(RunEvent::Failed { error: "killed".into() }).unwrap();
+        writer.write(RunEvent::Ended { ended: Ended::default() }).unwrap();
+        assert_eq!(reader.join().unwrap(), [0, 1, 2]);
+        assert!(JournalWriter::resume(&run).unwrap().is_none(), "an end is written once");
+        drop(alive);
     }
 
     #[test]

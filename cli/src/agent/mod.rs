@@ -1,5 +1,5 @@
 //! What runs on the host: the front, which talks to the client, and the worker, which does what takes long and
-//! outlives the connection.
+//! outlives the connection; and who watches that one, to clean up after it if it is killed.
 
 mod attachments;
 mod front;
@@ -7,10 +7,12 @@ mod journal;
 mod protocol;
 mod run_directory;
 mod verify;
+mod watcher;
 mod worker;
 
 pub(crate) use front::front;
 pub(crate) use protocol::{
     Attached, Attachment, Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent,
 };
+pub(crate) use watcher::watcher;
 pub(crate) use worker::{KernelTest, SourceOrder, TestJob, Tests, worker};

@@ -32,6 +32,9 @@ pub(crate) enum Request {
     Start { token: String, order: Order, attachments: Vec<Attachment> },
     /// Follow a run that was begun earlier (the newest, if none is named), from this entry on.
     Attach { run: Option<String>, from: u64 },
+    /// Ask a run to end at the next safe point (the newest whose worker is there, if none is named), and follow it from
+    /// its beginning to its end.
+    Cancel { run: Option<String> },
     /// Which boot of the machine this is.
     Boot,
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.

@@ -64,6 +64,17 @@ impl RunDirectory {
         Ok(found.map(|name| RunDirectory { path: Path::new(JOURNALS).join(name) }))
     }
 
+    /// The newest run whose worker is there.
+    pub(crate) fn find_alive() -> io::Result<Option<RunDirectory>> {
+        for name in names()?.into_iter().rev() {
+            let run = RunDirectory { path: Path::new(JOURNALS).join(name) };
+            if run.has_worker()? {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
+    }
+
     pub(crate) fn at(path: PathBuf) -> RunDirectory {
         RunDirectory { path }
     }
@@ -111,22 +122,23 @@ impl RunDirectory {
 
     /// Held by the worker as long as it lives: the kernel frees it, however the worker ends.
     pub(crate) fn hold_alive(&self) -> io::Result<File> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.alive_file())?;
-        file.lock()?;
-        Ok(file)
+        lock(&self.alive_file())
     }
 
+    /// Whether its worker is there.
+    pub(crate) fn has_worker(&self) -> io::Result<bool> {
+        is_locked(&self.alive_file())
+    }
+
+    /// Held by the watcher as long as it lives, from before the worker begins.
+    pub(super) fn hold_watched(&self) -> io::Result<File> {
+        lock(&self.watched_file())
+    }
+
+    /// Whether entries may still come: from its worker or, where that was killed, from who watches it.
     pub(crate) fn is_alive(&self) -> io::Result<bool> {
-        let file = match File::open(self.alive_file()) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        // In this order: the watcher outlives the worker.
+        Ok(self.has_worker()? || is_locked(&self.watched_file())?)
     }
 
     /// Taken by the front that begins the run, and handed on to the worker until there is a journal: while it is held,
@@ -146,6 +158,29 @@ impl RunDirectory {
 
     fn alive_file(&self) -> PathBuf {
         self.path.join("alive")
+    }
+
+    fn watched_file(&self) -> PathBuf {
+        self.path.join("watched")
+    }
+}
+
+fn lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn is_locked(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -109,6 +109,7 @@ impl KernelTest {
 pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
     let run = RunDirectory::at(directory);
     let _alive = run.hold_alive()?;
+    super::watcher::start(&run)?;
     let stop = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGTERM, Arc::clone(&stop))?;
     for ignored in [SIGINT, SIGHUP] {

@@ -25,7 +25,7 @@ pub(crate) use recipe::{Recipe, RecipeTest};
 pub(crate) use report::{Merge, Report};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{Sandbox, VirtualMachine};
-pub(crate) use work::{Apply, Attach, Check, Disconnect, Doctor, Facts, Test, Up, Verify};
+pub(crate) use work::{Apply, Attach, Cancel, Check, Disconnect, Doctor, Facts, Test, Up, Verify};
 
 /// Makes Debian hosts fit for microVM tests, keeps them honest, and runs the tests there.
 ///
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Follow a run that was begun earlier, from its beginning to its end.
     Attach(Attach),
+    /// End a run on a host, and follow it to its end.
+    Cancel(Cancel),
     /// End connections that were left open for the next command.
     Disconnect(Disconnect),
     /// Say what holds here where the command line says nothing, and where each value comes from.
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     /// A run on the host.
     #[command(hide = true)]
     AgentWorker { directory: PathBuf },
+    /// Who cleans up after a run that is killed.
+    #[command(hide = true)]
+    AgentWatcher { directory: PathBuf },
     /// A trial of KVM, in a process that may hang.
     #[command(hide = true)]
     TryKvm,

@@ -117,6 +117,16 @@ pub(crate) struct Doctor {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct Cancel {
+    /// The host.
+    pub(crate) host: String,
+    /// The run; the newest that is at work or waits, if none is named.
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) way: Way,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Disconnect {
     /// The host; without one, all connections of yours end that were left open.
     pub(crate) host: Option<String>,

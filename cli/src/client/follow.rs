@@ -34,6 +34,7 @@ pub(crate) enum Typed {
 enum Opening<'p> {
     Start { token: String, order: Order, parcels: Parcels<'p> },
     Attach { run: Option<String>, from: u64 },
+    Cancel { run: Option<String> },
 }
 
 impl Client {
@@ -57,6 +58,16 @@ impl Client {
         tell: &mut dyn FnMut(Told),
     ) -> Result<Ended, ClientError> {
         self.follow(Opening::Attach { run, from: 0 }, interrupts, tell).await
+    }
+
+    /// Asks a run to end at the next safe point (the newest that has not ended, where none is named), and follows it.
+    pub(crate) async fn cancel(
+        &mut self,
+        run: Option<String>,
+        interrupts: &Interrupts,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Ended, ClientError> {
+        self.follow(Opening::Cancel { run }, interrupts, tell).await
     }
 
     async fn follow(
@@ -152,6 +163,7 @@ impl Client {
             Opening::Attach { run, from } => {
                 self.send(&Request::Attach { run: run.clone(), from: *from }).await?;
             }
+            Opening::Cancel { run } => self.send(&Request::Cancel { run: run.clone() }).await?,
         }
         match self.report().await? {
             Report::Following { run } => Ok(run),

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod attach;
+mod cancel;
 mod choices;
 mod config;
 mod disconnect;
@@ -63,6 +64,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Acceptance(arguments) => acceptance::acceptance(&arguments),
         Command::Run(arguments) => kernel::run(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
+        Command::Cancel(arguments) => cancel::cancel(&arguments),
         Command::Config(arguments) => config::config(&arguments),
         Command::Disconnect(arguments) => disconnect::disconnect(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
@@ -72,6 +74,7 @@ pub(crate) fn run(command: Command) -> Status {
         // main has taken these.
         Command::Agent
         | Command::AgentWorker { .. }
+        | Command::AgentWatcher { .. }
         | Command::Isolate
         | Command::TryKvm
         | Command::SandboxStage { .. } => Ok(Status::Usage),

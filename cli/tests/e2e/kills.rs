@@ -486,3 +486,87 @@ fn begin_attached(scene: &Scene, host: &str) -> Running {
     attached.wait_for("1 test as user");
     attached
 }
+
+/// A guest with a shared directory, beside which a companion runs.
+const PARTS: &str = r#"
+description = "d"
+[[test]]
+name = "t"
+deadline = "60s"
+cases = "toril"
+[test.guest]
+kernel = "builtin:toolkit"
+append = "cases=1 seconds=50 fs={{ guest.tag }} read=input"
+share = { dir = "/srv/share", tag = "data" }
+[test.companion]
+command = ["sleep", "50"]
+"#;
+
+/// Asserts that of a run nothing is left but its journal.
+#[track_caller]
+fn is_swept(scene: &Scene, since: Instant) {
+    let left = || {
+        // A connection is the client's, whose ssh takes its own time to notice that it was killed.
+        let is_of_run = |line: &String| !line.contains(": sshd: ");
+        let processes: Vec<String> = scene.sandbox.processes().into_iter().filter(is_of_run).collect();
+        let found = "find /var/lib/toril/runs -mindepth 1; find /var/lib/toril/journals -type p -o -name source.tar.gz; \
+            find / -xdev -type s -path \"*toril*\"; grep -e toril /proc/mounts || :";
+        let files = if processes.is_empty() { scene.sandbox.sudo(found) } else { String::new() };
+        (processes, files)
+    };
+    loop {
+        let (processes, files) = left();
+        if processes.is_empty() && files.is_empty() {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(5), "left after 5 s: {processes:#?}\n{files}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn kills_and_cancels_leave_no_process_socket_or_directory_within_seconds() {
+    let Some(sandbox) = Sandbox::provisioned("swept") else { return };
+    let scene = Scene::of(sandbox);
+    let host = scene.host();
+    scene
+        .sandbox
+        .sudo("mkdir -p /srv/share; echo from the host > /srv/share/input; chmod -R a+rX /srv/share");
+    let suite = Path::new(&scene.recipe).with_file_name("parts.toml");
+    fs::write(&suite, PARTS).unwrap();
+    let begin = || {
+        let client =
+            scene.call(&["test", &host, "--accel", "tcg", "--suite", suite.to_str().unwrap()]).spawn();
+        for part in ["qemu-system-x86_64 ", "virtiofsd ", "sleep 50"] {
+            scene.process(part);
+        }
+        client
+    };
+    scene.call(&["cancel", &host]).run().exits(1).shows("no run is at work on this host; the newest, ");
+
+    // The client of the killed run is told, and so is who asks later.
+    let client = begin();
+    kill(scene.process(" agent-worker "));
+    let killed = Instant::now();
+    client.wait().exits(1).shows("the agent's worker died before the run ended: it was killed");
+    is_swept(&scene, killed);
+    let attached = scene.call(&["attach", &host]).run().exits(1);
+    attached.shows("the agent's worker died before the run ended: it was killed");
+    assert_eq!(scene.journal().last().unwrap()["kind"], "ended");
+    scene.call(&["cancel", &host]).run().exits(1).shows("no run is at work on this host");
+
+    // Its client does not have to be there.
+    let client = begin();
+    client.signal(9);
+    drop(client);
+    let cancelled = scene.call(&["cancel", &host]).run().exits(0);
+    is_swept(&scene, Instant::now());
+    cancelled.shows("skipped t").shows("stopped before the end, as was asked");
+    let name = scene.sandbox.sudo("ls /var/lib/toril/journals | tail -n 1");
+    let again = scene.call(&["cancel", &host, name.trim()]).run().exits(1);
+    again.shows(&format!("run {} has ended already", name.trim()));
+    scene.call(&["cancel", &host, "no-such"]).run().exits(1).shows("the host knows of no run no-such");
+    soon("the end of the master", || scene.master().is_none().then_some(()));
+    scene.call(&["attach", &host]).run().exits(1).shows("stopped before the end, as was asked");
+    scene.left_nothing();
+}

@@ -1,0 +1,52 @@
+//! `cancel`: a run on a host is asked to end, and seen to its end.
+
+use std::time::Instant;
+
+use super::choices::Chooser;
+use super::hosts::block_on;
+use super::{UsageError, finish, problem, reach, work};
+use crate::arguments::Cancel;
+use crate::client::Trouble;
+use crate::exit::Status;
+use crate::interrupt::Interrupts;
+use crate::view::{HostOutcome, Shown, View};
+
+pub(super) fn cancel(arguments: &Cancel) -> Result<Status, UsageError> {
+    let chooser = Chooser::here()?;
+    let chosen = chooser.target(&arguments.host, &arguments.way)?;
+    let name = chosen.name.clone();
+    let view = View::new(&arguments.way.output);
+    let way = reach::way_to(&chosen, &reach::way(&arguments.way)?)?;
+    let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
+    let start = Instant::now();
+    let result = block_on(&view, async |interrupts: Interrupts| {
+        let host = reach::host(&chosen, false, &view)?;
+        let mut client = tokio::select! {
+            client = reach::connect(&host, &way, &view) => client?,
+            () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
+        };
+        let mut tell = |told| reach::show(&view, &name, &told);
+        let ended = client.cancel(arguments.run.clone(), &interrupts, &mut tell).await?;
+        client.close().await?;
+        Ok::<_, Trouble>(ended)
+    })?;
+    match result {
+        Ok(ended) => {
+            let (stopped, failed) = (ended.stopped, ended.failed);
+            work::conclude(&mut outcome, ended);
+            if stopped && !failed {
+                // That is what was wanted.
+                outcome.statuses = vec![Status::Fine];
+            } else if !failed {
+                let text = "the run came to its own end before it could be stopped";
+                view.show(Some(&name), &Shown::Note { text });
+            }
+        }
+        Err(error) => {
+            problem(&view, Some(&name), "cancelling the run", &error);
+            outcome.statuses.push(Status::Operation);
+        }
+    }
+    outcome.time = start.elapsed();
+    Ok(finish(&view, &[outcome]))
+}
