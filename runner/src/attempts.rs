@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::accelerator::{Accelerator, Choice};
+use crate::artifacts::{Artifact, Artifacts, Subject};
 use crate::event::{Attempt, BuildResult, Event, TestResult};
 use crate::execute::{Executed, Stage};
 use crate::gate::{Measured, judge};
@@ -16,6 +17,8 @@ use crate::verdict::{Outcome, Verdict, seconds};
 pub(crate) struct Attempts<'r> {
     pub stage: Result<&'r Stage<'r>, &'r str>,
     pub choice: &'r Choice,
+    /// Where what tests printed is kept.
+    pub artifacts: &'r Artifacts,
     /// What came of the builds.
     pub builds: &'r [BuildResult],
     /// How often a test is tried again, whatever it says itself.
@@ -59,7 +62,7 @@ impl Attempts<'_> {
     pub(crate) fn run(&self, test: &Test) -> TestResult {
         (self.tell)(Event::TestStarted { test: test.name.clone() });
         let not_built = self.not_built(test).filter(|_| !self.stop.load(Ordering::Relaxed));
-        let (result, executed) = match (not_built, self.stage_for(test)) {
+        let (result, mut executed) = match (not_built, self.stage_for(test)) {
             (Some(result), _) => (result, None),
             (None, Ok((stage, accelerator))) => self.try_it(test, stage, accelerator),
             (None, Err((outcome, reason))) => (
@@ -79,6 +82,9 @@ impl Attempts<'_> {
         }
         // On record before the test's folder is removed.
         (self.tell)(Event::TestEnded(Box::new(result.clone())));
+        let mut files = vec![Artifact::of_json("result.json", &result)];
+        files.extend(executed.iter_mut().flat_map(|executed| take(&mut executed.artifacts)));
+        self.artifacts.keep(&Subject::Test(test.name.clone()), None, files);
         drop(executed);
         result
     }
@@ -160,6 +166,7 @@ impl Attempts<'_> {
                     of: most,
                     attempt: attempt.clone(),
                 });
+                self.artifacts.keep(&Subject::Test(test.name.clone()), Some(number), executed.artifacts);
                 former.push(attempt);
                 continue;
             }

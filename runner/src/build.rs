@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::artifacts::{Artifact, Artifacts, Subject};
+use crate::capture::Capture;
 use crate::event::{BuildResult, Built, Event};
 use crate::execute::Stage;
 use crate::shell::{by_hand, quoted};
@@ -16,21 +18,31 @@ const LAST_LINES: usize = 20;
 
 impl Stage<'_> {
     /// Makes what the tests need, one build after the other. One that fails does not keep the others from being tried.
-    pub(crate) fn build_all(&self, builds: &[&Build], tell: &dyn Fn(Event)) -> Vec<BuildResult> {
+    pub(crate) fn build_all(
+        &self,
+        builds: &[&Build],
+        artifacts: &Artifacts,
+        tell: &dyn Fn(Event),
+    ) -> Vec<BuildResult> {
         let mut results = Vec::new();
         for build in builds {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
             tell(Event::BuildStarted { build: build.name.clone() });
-            let result = self.build(build);
+            let (result, printed) = self.build(build);
             tell(Event::BuildEnded(Box::new(result.clone())));
+            let output = Artifact::of_stream("output", printed);
+            let files = vec![Artifact::of_json("result.json", &result), output];
+            artifacts.keep(&Subject::Build(build.name.clone()), None, files);
             results.push(result);
         }
         results
     }
 
-    fn build(&self, build: &Build) -> BuildResult {
+    /// What came of a build, and what it printed.
+    fn build(&self, build: &Build) -> (BuildResult, Capture) {
+        let mut printed = Capture::default();
         let start = Instant::now();
         let dir = self.source.as_ref().map_or_else(|| build.dir.clone(), |source| source.join(&build.dir));
         let mut result = BuildResult {
@@ -41,16 +53,22 @@ impl Stage<'_> {
             last_lines: Vec::new(),
             reproduce: String::new(),
         };
-        match self.built(build, &dir, &mut result) {
+        match self.built(build, &dir, &mut result, &mut printed) {
             Ok(outputs) => result.outputs = outputs,
             Err(trouble) => result.trouble = Some(trouble),
         }
         result.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        result
+        (result, printed)
     }
 
     /// Runs the build, and looks for what it made. An error is why that cannot be used.
-    fn built(&self, build: &Build, dir: &Path, result: &mut BuildResult) -> Result<Vec<Built>, String> {
+    fn built(
+        &self,
+        build: &Build,
+        dir: &Path,
+        result: &mut BuildResult,
+        printed: &mut Capture,
+    ) -> Result<Vec<Built>, String> {
         let folder = self.directory.for_test(&self.account);
         let folder = folder.map_err(|error| format!("cannot make the build's folder: {error}"))?;
         let late = Late::of(folder.path(), self.source.as_deref());
@@ -63,12 +81,13 @@ impl Stage<'_> {
         let before: Vec<Stamp> = outputs.iter().map(|output| Stamp::of(output)).collect::<Result<_, _>>()?;
         let (deadline, output_limit) = (build.deadline, build.output_limit);
         let end = self.step(&Step { argv: &argv, env: &env, dir, deadline, output_limit }, folder.path());
+        *printed = end.printed;
         let made = || outputs.iter().zip(&before).map(|(output, before)| fresh(output, before)).collect();
         match end.trouble {
             Some(trouble) => Err(trouble),
             None => made(),
         }
-        .inspect_err(|_| result.last_lines = end.printed.last_lines(LAST_LINES))
+        .inspect_err(|_| result.last_lines = printed.last_lines(LAST_LINES))
     }
 }
 

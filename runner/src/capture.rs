@@ -2,7 +2,10 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// How many bytes of a stream's beginning, and of its end, are kept.
-const KEPT: usize = 64 << 10;
+const KEPT: usize = 512 << 10;
+
+/// How many bytes the last lines are looked for in.
+const TAIL: usize = 64 << 10;
 
 /// A longer line counts as several.
 const LONGEST_LINE: usize = 4 << 10;
@@ -27,6 +30,17 @@ impl Capture {
         self.last.extend(rest);
     }
 
+    /// All that came, if it was not more than is kept; else its beginning and its end, and how much is missing between.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        let mut bytes = self.first;
+        let missing = self.total.saturating_sub((bytes.len() + self.last.len()) as u64);
+        if missing > 0 {
+            bytes.extend_from_slice(format!("\n[toril: {missing} bytes are left out here]\n").as_bytes());
+        }
+        bytes.extend(self.last);
+        bytes
+    }
+
     /// The last lines, at most `count`, without control characters.
     pub(crate) fn last_lines(&self, count: usize) -> Vec<String> {
         let mut bytes = Vec::new();
@@ -34,7 +48,8 @@ impl Capture {
             bytes.extend_from_slice(&self.first);
         }
         bytes.extend(&self.last);
-        let text = String::from_utf8_lossy(&bytes);
+        let tail = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let text = String::from_utf8_lossy(tail);
         let shown = |line: &str| clean(line).chars().take(LONGEST_SHOWN).collect::<String>();
         let lines: Vec<String> = text.lines().map(shown).filter(|line| !line.trim().is_empty()).collect();
         lines[lines.len().saturating_sub(count)..].to_vec()
@@ -132,6 +147,18 @@ mod tests {
         assert!(capture.first.starts_with(b"first line\n"));
         assert_eq!(capture.last_lines(1), ["last line"]);
         assert_eq!(capture.total, 10_000_000 + 11 + 20);
+    }
+
+    #[test]
+    fn what_is_missing_between_is_said() {
+        let mut capture = Capture::default();
+        capture.take(b"short\n");
+        assert_eq!(capture.into_bytes(), b"short\n");
+        let mut capture = Capture::default();
+        capture.take(&vec![b'a'; KEPT]);
+        capture.take(&vec![b'b'; KEPT + 7]);
+        let text = String::from_utf8(capture.into_bytes()).unwrap();
+        assert!(text.contains("a\n[toril: 7 bytes are left out here]\nb"));
     }
 
     #[test]

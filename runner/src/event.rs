@@ -3,6 +3,7 @@ use std::mem::take;
 use serde::{Deserialize, Serialize};
 
 use crate::accelerator::Accelerator;
+use crate::artifacts::Kept;
 use crate::case::Case;
 use crate::execute::Executed;
 use crate::gate::Measured;
@@ -86,6 +87,8 @@ pub enum Event {
     },
     /// A test ended: its verdict is on record.
     TestEnded(Box<TestResult>),
+    /// All that is kept of the tests is there.
+    ArtifactsKept(Kept),
     /// The run ended.
     RunEnded(Counts),
 }
@@ -262,6 +265,9 @@ pub struct Summary {
     /// What came of each build that a test needed, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub builds: Vec<BuildResult>,
+    /// What is kept of its tests; nothing where nothing was to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Kept>,
     /// What tree was tested; nothing where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceInfo>,

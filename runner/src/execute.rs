@@ -1,13 +1,16 @@
 use std::fs::File;
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
 use tempfile::TempDir;
 use toril_machine::Machine;
 
 use crate::accelerator::Accelerator;
 use crate::account::Account;
+use crate::artifacts::Artifact;
 use crate::case::Case;
 use crate::event::Event;
 use crate::gate::Gate;
@@ -19,7 +22,9 @@ use crate::run_directory::RunDirectory;
 use crate::shell::{by_hand, quoted};
 use crate::suite::{Action, CommandTest, GuestSettings, Late, Test};
 use crate::supervise::{Member, Part, Stream, Supervised, supervise};
-use crate::verdict::{Ending, Evidence, GuestEvidence, HelperEvidence, Outcome, Subject, Verdict, judge};
+use crate::verdict::{
+    Ending, Evidence, Exit, GuestEvidence, HelperEvidence, Outcome, Subject, Verdict, judge,
+};
 
 /// How often another CID is tried where somebody else has the one that was chosen.
 const MOST_CIDS: u32 = 20;
@@ -50,6 +55,8 @@ pub(crate) struct Executed {
     pub qemu: Vec<String>,
     pub reproduce: Option<String>,
     pub times: Times,
+    /// What is kept of it once its verdict is on record.
+    pub artifacts: Vec<Artifact>,
     _folder: Option<TempDir>,
 }
 
@@ -181,18 +188,27 @@ impl<'r> Stage<'r> {
             }),
             wall: supervised.elapsed,
         };
-        let executed = Executed {
+        let mut artifacts = vec![Artifact::of_json("end.json", &End::of(times, &plan.names, &supervised))];
+        if is_guest && !argv.is_empty() {
+            artifacts.push(Artifact::new("qemu.sh", by_hand("root", &[], &argv, None) + "\n"));
+        }
+        artifacts.push(Artifact::new("by-hand.sh", plan.reproduce.clone() + "\n"));
+        let mut executed = Executed {
             times,
             last_lines,
             diagnosis: transcript.diagnosis(ended),
             readings: transcript.readings(),
-            cases: transcript.found.cases.cases,
+            cases: take(&mut transcript.found.cases.cases),
             verdict,
             warnings,
+            artifacts,
             qemu: if is_guest { argv } else { Vec::new() },
             reproduce: Some(plan.reproduce),
             _folder: Some(folder),
         };
+        let streams = transcript.into_streams();
+        let streams = streams.into_iter().filter(|(_, printed)| printed.total > 0);
+        executed.artifacts.extend(streams.map(|(name, printed)| Artifact::of_stream(&name, printed)));
         Ok((executed, again))
     }
 
@@ -274,7 +290,55 @@ impl Executed {
             qemu: Vec::new(),
             reproduce: None,
             times: Times::default(),
+            artifacts: Vec::new(),
             _folder: None,
+        }
+    }
+}
+
+/// How a test ended, as it is kept.
+#[derive(Debug, Serialize)]
+struct End<'t> {
+    /// From its start, in milliseconds.
+    wall_ms: f64,
+    first_output_ms: Option<f64>,
+    /// How long the guest ran.
+    guest_ms: Option<f64>,
+    /// What is tested first.
+    processes: Vec<ProcessEnd<'t>>,
+}
+
+/// How a process of a test ended; without an exit status and a signal it was ended with the test.
+#[derive(Debug, Serialize)]
+struct ProcessEnd<'t> {
+    name: &'t str,
+    arguments: &'t [String],
+    exit_status: Option<i32>,
+    signal: Option<i32>,
+    /// Why it did not start.
+    trouble: Option<&'t str>,
+}
+
+impl<'t> End<'t> {
+    fn of(times: Times, names: &'t [String], supervised: &'t Supervised) -> End<'t> {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let names = std::iter::once("the test").chain(names.iter().map(String::as_str));
+        let processes = names.zip(&supervised.members).map(|(name, end)| {
+            let mut process =
+                ProcessEnd { name, arguments: &end.argv, exit_status: None, signal: None, trouble: None };
+            match &end.ending {
+                Some(Ending::Exited(Exit::Code(code))) => process.exit_status = Some(*code),
+                Some(Ending::Exited(Exit::Signal(signal))) => process.signal = Some(*signal),
+                Some(Ending::NotStarted(why)) => process.trouble = Some(why),
+                Some(Ending::Cut(_)) | None => {}
+            }
+            process
+        });
+        End {
+            wall_ms: milliseconds(times.wall),
+            first_output_ms: times.first_output.map(milliseconds),
+            guest_ms: times.ran.map(milliseconds),
+            processes: processes.collect(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod accelerator;
 mod account;
+mod artifacts;
 mod attempts;
 mod build;
 mod capture;
@@ -32,6 +33,7 @@ mod verdict;
 mod verify;
 
 pub use accelerator::{Accelerator, AcceleratorPolicy, KvmState, probe_kvm};
+pub use artifacts::Kept;
 pub use case::{Case, CaseFormat, CaseResult, LineFormat};
 pub use control::{Control, Shard, is_wanted};
 pub use event::{Attempt, BuildResult, Built, Counts, Event, Summary, TestResult};

@@ -232,6 +232,20 @@ impl<'t> Transcript<'t> {
         channels.flat_map(|channel| channel.last_lines(SHOWN)).collect()
     }
 
+    /// All streams that something came on, or could have, by what they are called.
+    pub(crate) fn into_streams(self) -> Vec<(String, Capture)> {
+        let (out, err) = if self.is_guest { (SERIAL, "qemu") } else { ("stdout", "stderr") };
+        let mut streams = vec![(out.to_owned(), self.stdout.capture), (err.to_owned(), self.stderr.capture)];
+        streams.extend(
+            self.consoles.into_iter().map(|console| (format!("console-{}", console.name), console.capture)),
+        );
+        let helpers = self.helpers.into_iter().zip(1..);
+        streams.extend(
+            helpers.map(|(helper, number)| (format!("beside-{number}-{}", helper.name), helper.capture)),
+        );
+        streams
+    }
+
     /// How many bytes the test itself has printed, not counting what QEMU says.
     pub(crate) fn printed(&self) -> u64 {
         let consoles = self.consoles.iter().map(|console| console.capture.total);

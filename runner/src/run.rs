@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use crate::accelerator::{AcceleratorPolicy, Choice, choose, probe_on};
+use crate::artifacts::Artifacts;
 use crate::attempts::{Attempts, SoFar, Until, is_guest};
 use crate::control::{Control, chosen};
 use crate::event::{Event, Summary};
@@ -37,6 +38,8 @@ pub struct Options {
     pub debugger: bool,
     /// Where the tree comes from that is tested, if there is one. Relative paths of the suite start in it.
     pub source: Option<Supply>,
+    /// Where what builds and tests print is kept, for root only; nothing is where nothing is named.
+    pub artifacts: Option<PathBuf>,
     /// What this machine was just seen to be able to do for the user whom tests run as; it is not tried again.
     pub verified: Option<Verified>,
     /// toril's own folder on this machine; the runs' folders are made in it. Others must be able to pass through it.
@@ -60,6 +63,7 @@ impl Default for Options {
             input: None,
             debugger: false,
             source: None,
+            artifacts: None,
             verified: None,
             state: PathBuf::from(STATE),
             qemu: "qemu-system-x86_64".into(),
@@ -101,7 +105,13 @@ pub fn run(
     });
     let needed = |build: &&Build| tests.iter().any(|test| test.needs_build.contains(&build.name));
     let builds: Vec<&Build> = suite.builds.iter().filter(needed).collect();
-    let builds = stage.as_ref().map_or_else(|_| Vec::new(), |stage| stage.build_all(&builds, &tell));
+    let artifacts = Artifacts::new(
+        options.artifacts.clone(),
+        builds.iter().map(|build| build.name.as_str()),
+        tests.iter().map(|test| test.name.as_str()),
+    );
+    let builds =
+        stage.as_ref().map_or_else(|_| Vec::new(), |stage| stage.build_all(&builds, &artifacts, &tell));
     let choice = match &stage {
         Ok(stage) if tests.iter().any(|test| is_guest(test)) => {
             let choice = choose(options.accelerator, suite.accelerator, || {
@@ -118,6 +128,7 @@ pub fn run(
     let attempts = Attempts {
         stage: stage.as_ref().map_err(String::as_str),
         choice: &choice,
+        artifacts: &artifacts,
         builds: &builds,
         retries: control.retries,
         fail_fast: suite.fail_fast || control.fail_fast,
@@ -135,9 +146,13 @@ pub fn run(
         no_guests,
         stopped: attempts.was_stopped(),
         builds: builds.clone(),
+        artifacts: artifacts.kept(),
         source,
         flaky_fails: suite.flaky_fails || control.fail_on_flaky,
     };
+    if let Some(kept) = &summary.artifacts {
+        tell(Event::ArtifactsKept(kept.clone()));
+    }
     tell(Event::RunEnded(summary.counts()));
     summary
 }

@@ -1,5 +1,6 @@
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, setsid};
+use toril_archive::{Parcel, everything, pack};
 use toril_machine::{Facts, Fingerprint, Machine, STANDARD_PATH};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe, Traces};
-use toril_transport::{FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
+use toril_transport::{BLOB_PIECE, FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
 use super::attachments::{Attachments, ReceiveError};
 use super::journal::{BEGINNING, FollowError, follow, prepare};
@@ -140,6 +142,21 @@ fn serve(
             }
             Err(reason) => refused(reason),
         },
+        Request::Artifacts { run } => match artifacts(&run) {
+            Ok(parcel) => {
+                writer.send(&Report::Artifacts { size: parcel.size, sha256: parcel.sha256.clone() })?;
+                let mut content = parcel.open()?;
+                let mut piece = vec![0; BLOB_PIECE];
+                loop {
+                    match content.read(&mut piece)? {
+                        0 => break,
+                        count => writer.send_blob(piece.get(..count).unwrap_or_default())?,
+                    }
+                }
+                Report::Done
+            }
+            Err(reason) => refused(reason),
+        },
         Request::Boot => match Machine::this().boot_id() {
             Ok(boot) => {
                 writer.send(&Report::Boot(boot))?;
@@ -165,7 +182,7 @@ fn serve(
         Request::Attach { run, from } => match RunDirectory::find(run.as_deref())? {
             Some(run) => followed(&run, from, client, writer)?,
             None => refused(match run {
-                Some(run) => format!("the host knows of no run {run}; it keeps the journals of the last 20"),
+                Some(run) => unknown(&run),
                 None => "there was no run on this host yet".into(),
             }),
         },
@@ -222,6 +239,23 @@ pub(super) fn read_recipe(bundle: &Bundle, host: &HostInfo) -> Result<(Recipe, F
     let facts = Machine::this().facts().map_err(|error| error.to_string())?;
     let recipe = Recipe::read(bundle, &facts, host).map_err(|problems| problems.to_string())?;
     Ok((recipe, facts))
+}
+
+/// An archive of what a run has kept of its tests.
+fn artifacts(name: &str) -> Result<Parcel, String> {
+    let run = RunDirectory::find(Some(name)).map_err(|error| error.to_string())?;
+    let run = run.ok_or_else(|| unknown(name))?;
+    let directory = run.artifacts();
+    let paths = everything(&directory).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("the run {name} has kept no artifacts: it has begun no tests"),
+        _ => format!("cannot read {}: {error}", directory.display()),
+    })?;
+    pack(&directory, paths.iter().map(PathBuf::as_path), &mut |_| {})
+        .map_err(|error| format!("cannot pack the artifacts of run {name}: {error}"))
+}
+
+fn unknown(run: &str) -> String {
+    format!("the host knows of no run {run}; it keeps the journals of the last 20")
 }
 
 fn preflight(network: bool, clock: Duration) -> Result<Vec<Check>, String> {
@@ -323,7 +357,7 @@ fn followed(
     writer: &mut FrameWriter<io::Stdout>,
 ) -> Result<Report, FrontError> {
     writer.send(&Report::Following { run: run.name() })?;
-    let mut send = |entry: Entry| writer.send(&Report::Entry(entry)).map_err(io::Error::other);
+    let mut send = |entry: Entry| writer.send(&Report::Entry(Box::new(entry))).map_err(io::Error::other);
     match follow(run, from, &client.gone, &mut send) {
         Ok(()) => Ok(Report::Done),
         Err(error @ (FollowError::Died(_) | FollowError::Entry(_))) => Ok(refused(error)),

@@ -35,6 +35,8 @@ pub(crate) enum Request {
     /// Ask a run to end at the next safe point (the newest whose worker is there, if none is named), and follow it from
     /// its beginning to its end.
     Cancel { run: Option<String> },
+    /// What a run has kept of its tests. Answered by [`Report::Artifacts`] and blobs with the bytes of an archive.
+    Artifacts { run: String },
     /// Which boot of the machine this is.
     Boot,
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.
@@ -122,7 +124,12 @@ pub(crate) enum Report {
         run: String,
     },
     /// An entry of its journal.
-    Entry(Entry),
+    Entry(Box<Entry>),
+    /// An archive follows, of this many bytes and with this hash.
+    Artifacts {
+        size: u64,
+        sha256: String,
+    },
     /// The request is answered.
     Done,
     /// The request cannot be answered; why, and what to do.

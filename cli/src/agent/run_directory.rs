@@ -106,6 +106,11 @@ impl RunDirectory {
         Path::new(KERNELS).join(format!("run-{}.elf", self.name()))
     }
 
+    /// What its builds and tests printed, and how they ended.
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
+    }
+
     /// The tree that came with the order, as an archive, until it is unpacked.
     pub(crate) fn source(&self) -> PathBuf {
         self.path.join("source.tar.gz")

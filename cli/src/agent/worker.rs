@@ -270,6 +270,7 @@ impl Worker {
                 SourceOrder::Sent(info) => Supply::Archive { file: run.source(), info },
                 SourceOrder::Fetch { url, reference } => Supply::Fetch { url, reference },
             }),
+            artifacts: Some(run.artifacts()),
             // What one user can do says nothing of another.
             verified: ended.verified.as_deref().filter(|_| suite.run_as == TEST_USER).cloned(),
             ..toril_runner::Options::default()

@@ -178,3 +178,11 @@ pub(crate) struct Reporting {
     #[arg(long, value_name = "FORMAT=FILE", value_parser = ReportChoice::parse)]
     pub(crate) report: Vec<ReportChoice>,
 }
+
+/// What of a run is wanted here, beside what came of it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Fetching {
+    /// Fetch what the tests printed, and how they were started and ended, into a folder for each host and run below this.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
+}

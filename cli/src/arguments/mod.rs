@@ -17,7 +17,8 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use acceptance::Acceptance;
 pub(crate) use choices::{
-    Accel, AcceleratorArgument, Hosts, Output, Reboot, RecipeChoice, Reporting, Running, SuiteChoice, Way,
+    Accel, AcceleratorArgument, Fetching, Hosts, Output, Reboot, RecipeChoice, Reporting, Running,
+    SuiteChoice, Way,
 };
 pub(crate) use config::{Config, SchemaOf};
 pub(crate) use inventory::{Inventory, InventoryChoice};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::choices::{AcceleratorArgument, Reporting, Running, Way};
+use super::choices::{AcceleratorArgument, Fetching, Reporting, Running, Way};
 use super::values::{duration, size};
 
 #[derive(Debug, Clone, Args)]
@@ -53,4 +53,6 @@ pub(crate) struct Run {
     pub(crate) running: Running,
     #[command(flatten)]
     pub(crate) reporting: Reporting,
+    #[command(flatten)]
+    pub(crate) fetching: Fetching,
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use toril_runner::Probe;
 
 use super::choices::{
-    AcceleratorArgument, Hosts, Reboot, RecipeChoice, Reporting, Running, SuiteChoice, Way,
+    AcceleratorArgument, Fetching, Hosts, Reboot, RecipeChoice, Reporting, Running, SuiteChoice, Way,
 };
 
 #[derive(Debug, Clone, Args)]
@@ -22,6 +22,8 @@ pub(crate) struct Up {
     pub(crate) running: Running,
     #[command(flatten)]
     pub(crate) reporting: Reporting,
+    #[command(flatten)]
+    pub(crate) fetching: Fetching,
     /// Change hosts without asking.
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -77,6 +79,8 @@ pub(crate) struct Test {
     pub(crate) running: Running,
     #[command(flatten)]
     pub(crate) reporting: Reporting,
+    #[command(flatten)]
+    pub(crate) fetching: Fetching,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -145,4 +149,6 @@ pub(crate) struct Attach {
     pub(crate) way: Way,
     #[command(flatten)]
     pub(crate) reporting: Reporting,
+    #[command(flatten)]
+    pub(crate) fetching: Fetching,
 }

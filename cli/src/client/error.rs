@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toril_transport::{ChannelError, ConnectError, StartError};
@@ -35,6 +36,9 @@ pub(crate) enum ClientError {
     /// The user has left while the host was rebooting.
     #[error("interrupted while the host was rebooting: what was to come after that was not begun")]
     LeftInReboot { host: String },
+    /// What a run has kept could not be put here.
+    #[error("cannot put the artifacts of run {run} into {}: {why}", below.display())]
+    Artifacts { run: String, below: PathBuf, why: String },
     /// A file that belongs to the order could not be read any more.
     #[error("cannot send what belongs to the run: {0}")]
     Parcel(std::io::Error),
@@ -98,6 +102,9 @@ impl ClientError {
             ClientError::LeftInReboot { .. } => {
                 Some("once the host is back, the same command goes on from where it is".into())
             }
+            ClientError::Artifacts { run, .. } => Some(format!(
+                "the host keeps them as long as the run's journal: `toril attach HOST {run} --artifacts DIR` fetches them"
+            )),
             // The agent's own words say it.
             ClientError::Refused(_) | ClientError::Parcel(_) | ClientError::Interrupted => None,
         }
@@ -106,6 +113,11 @@ impl ClientError {
     /// Whether the agent or the connection to it is gone, which says nothing about the run.
     pub(super) fn is_loss(&self) -> bool {
         matches!(self, ClientError::Channel(ChannelError::Cut { .. } | ChannelError::Send(_)))
+    }
+
+    /// Whether the agent has said why, over a connection that is there.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, ClientError::Refused(_))
     }
 
     /// What to exit with.

@@ -82,6 +82,7 @@ impl Client {
             }
             other => other?,
         };
+        self.last_run = Some(run.clone());
         let mut seen = 0;
         let mut ended = None;
         let mut stopping = false;

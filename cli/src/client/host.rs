@@ -32,6 +32,7 @@ pub(crate) struct Client {
     link: Option<Link>,
     /// What the guest of the next run is to read as it comes.
     pub(super) input: Option<mpsc::Receiver<Typed>>,
+    pub(super) last_run: Option<String>,
 }
 
 struct Link {
@@ -42,7 +43,8 @@ struct Link {
 impl Client {
     /// Connects to a host and starts its agent.
     pub(crate) async fn connect(host: &Host, way: &Way) -> Result<Client, ClientError> {
-        let mut client = Client { host: host.clone(), way: way.clone(), link: None, input: None };
+        let mut client =
+            Client { host: host.clone(), way: way.clone(), link: None, input: None, last_run: None };
         client.connect_again(&way.options).await?;
         Ok(client)
     }
@@ -173,6 +175,20 @@ impl Client {
             Some(Incoming::Message(report)) => Ok(report),
             Some(Incoming::Blob(_)) | None => Err(ClientError::Unexpected),
         }
+    }
+
+    /// A piece of what the agent sends after it has announced it.
+    pub(super) async fn blob(&mut self) -> Result<Vec<u8>, ClientError> {
+        match self.channel()?.receive::<Report>().await? {
+            Some(Incoming::Blob(piece)) => Ok(piece),
+            Some(Incoming::Message(Report::Refused { reason })) => Err(ClientError::Refused(reason)),
+            Some(Incoming::Message(_)) | None => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// The run that was followed last.
+    pub(crate) fn last_run(&self) -> Option<&str> {
+        self.last_run.as_deref()
     }
 
     pub(super) async fn done(&mut self) -> Result<(), ClientError> {

@@ -1,5 +1,6 @@
 //! The client's side: a host that was reached and whose agent answers.
 
+mod artifacts;
 mod error;
 mod follow;
 mod host;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::choices::Chooser;
 use super::hosts::block_on;
-use super::{UsageError, finish, problem, reach, work};
+use super::{UsageError, artifacts, finish, problem, reach, work};
 use crate::arguments::Attach;
 use crate::client::Trouble;
 use crate::exit::Status;
@@ -18,6 +18,7 @@ pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
     let hosts = std::slice::from_ref(&name);
     let view = chooser.view(&arguments.way.output, &arguments.reporting, hosts)?;
     let way = reach::way_to(&chosen, &reach::way(&arguments.way)?)?;
+    let into = artifacts::directory(&arguments.fetching)?;
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let start = Instant::now();
     let result = block_on(&view, async |interrupts: Interrupts| {
@@ -28,7 +29,9 @@ pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
         };
         let mut tell = |told| reach::show(&view, &name, &told);
         let run = arguments.run.clone();
-        let ended = client.attach(run, &interrupts, &mut tell).await?;
+        let ended = client.attach(run, &interrupts, &mut tell).await;
+        artifacts::fetch(&mut client, &ended, into, &view, &mut outcome).await;
+        let ended = ended?;
         client.close().await?;
         Ok::<_, Trouble>(ended)
     })?;

@@ -12,7 +12,7 @@ use toril_runner::{Event, SourceInfo};
 use super::choices::Chooser;
 use super::hosts::block_on;
 use super::terminal::{Console, Keyboard};
-use super::{UsageError, finish, problem, reach, work};
+use super::{UsageError, artifacts, finish, problem, reach, work};
 use crate::agent::{Job, KernelTest, Order, RunEvent, SourceOrder, TestJob, Tests};
 use crate::arguments::Run;
 use crate::client::{Parcels, Told, Trouble};
@@ -43,6 +43,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
     let hosts = std::slice::from_ref(&name);
     let view = chooser.view(&arguments.way.output, &arguments.reporting, hosts)?;
     let way = reach::way_to(&chosen, &reach::way(&arguments.way)?)?;
+    let into = artifacts::directory(&arguments.fetching)?;
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let start = Instant::now();
     let result = block_on(&view, async |interrupts: Interrupts| {
@@ -100,6 +101,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
         };
         let ended = client.run(order, parcels, &interrupts, &mut tell).await;
         drop(console);
+        artifacts::fetch(&mut client, &ended, into, &view, &mut outcome).await;
         let ended = ended?;
         client.close().await?;
         Ok::<_, Trouble>(ended)

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod acceptance;
+mod artifacts;
 mod attach;
 mod cancel;
 mod choices;

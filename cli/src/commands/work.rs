@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::choices::{Chooser, ChosenRecipe, ChosenSuite, both};
 use super::fingerprint::{self, Earlier};
 use super::fleet::{Fleet, Turn};
 use super::hosts::{all, block_on};
-use super::{UsageError, doctor, finish, problem, reach, reboot};
+use super::{UsageError, artifacts, doctor, finish, problem, reach, reboot};
 use crate::agent::{Ended, Job, Order, TestJob, Tests};
 use crate::arguments::{self, Reporting, Running};
 use crate::client::{Client, ClientError, Parcels, Trouble, Way};
@@ -54,6 +55,8 @@ struct Task {
     /// Whether each host runs a part of the suite, and all together the whole.
     spread: bool,
     accelerator: Option<Accelerator>,
+    /// Where artifacts go that are fetched.
+    artifacts: Option<PathBuf>,
     /// How long to wait for another run to end.
     wait: Duration,
 }
@@ -72,6 +75,7 @@ pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
         verify: testing.suite.as_ref().is_some_and(|suite| suite.has_guests),
         ..testing
     };
+    let task = Task { artifacts: artifacts::directory(&arguments.fetching)?.map(Path::to_owned), ..task };
     work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
 }
 
@@ -109,6 +113,7 @@ pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let testing = testing(&chooser, &arguments.suite, &arguments.running)?;
     let task = Task { spread: arguments.spread, ..testing };
+    let task = Task { artifacts: artifacts::directory(&arguments.fetching)?.map(Path::to_owned), ..task };
     work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
 }
 
@@ -544,6 +549,10 @@ async fn act(
                 reboot::run(&mut client, &host, order, parcels, &view, &interrupts, &mut turn).await
             };
             let (ended, late) = fleet.within_deadline(visit.start, &interrupts, run).await;
+            if let (Some(ran), Some(_)) = (&ended, &task.suite) {
+                let into = task.artifacts.as_deref();
+                artifacts::fetch(&mut client, ran, into, &view, &mut visit.outcome).await;
+            }
             match ended {
                 None => {
                     lost = true;

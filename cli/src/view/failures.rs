@@ -34,6 +34,20 @@ pub(super) fn lines(outcomes: &[HostOutcome]) -> Vec<String> {
     lines
 }
 
+/// Where all is that the tests of a host printed, if one of them did not pass.
+pub(super) fn artifacts(outcome: &HostOutcome) -> Option<String> {
+    let tests = outcome.tests.as_ref()?;
+    let directory = &tests.artifacts.as_ref()?.directory;
+    if outcome.artifacts.is_some() || tests.results.iter().all(|result| is_fine(result.outcome)) {
+        return None;
+    }
+    let run = directory.rsplit('/').nth(1).unwrap_or_default();
+    let host = &outcome.host;
+    Some(format!(
+        "{host}: all that they printed is kept on the host; `toril attach {host} {run} --artifacts DIR` fetches it"
+    ))
+}
+
 fn is_fine(outcome: Outcome) -> bool {
     match outcome {
         // Every attempt of a flaky one was shown when it ended.

@@ -7,7 +7,7 @@ use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
-use toril_runner::{BuildResult, Event as TestEvent, Outcome, ProbeResult, ProbeState, TestResult};
+use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, ProbeResult, ProbeState, TestResult};
 
 use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, outcome, plan, trial};
 use crate::agent::RunEvent;
@@ -112,6 +112,10 @@ impl Human {
                 let time = Duration::from_millis(*milliseconds).as_secs_f64();
                 self.line(host, &format!("{}, and back after {time:.1} s", style("rebooted").green()));
             }
+            Shown::Artifacts { directory } => {
+                self.clear(host);
+                self.line(host, &format!("artifacts are in {directory}"));
+            }
             Shown::RecipeTest { trials, .. } => self.trials(trials),
             Shown::Acceptance { file, complete, promises } => self.acceptance(file, *complete, promises),
             Shown::Problem { doing, error, remedy } => {
@@ -160,6 +164,7 @@ impl Human {
             }
         }
         failures::lines(outcomes).iter().for_each(|line| self.print(line));
+        outcomes.iter().filter_map(failures::artifacts).for_each(|line| self.print(&line));
     }
 
     fn trials(&mut self, trials: &[Trial]) {
@@ -309,7 +314,21 @@ impl Human {
                 told.iter().for_each(|line| self.print(line));
             }
             TestEvent::TestEnded(result) => self.result(host, result),
+            TestEvent::ArtifactsKept(kept) => self.artifacts(host, kept),
             TestEvent::RunEnded(_) => self.clear(host),
+        }
+    }
+
+    fn artifacts(&mut self, host: Option<&str>, kept: &Kept) {
+        if let Some(trouble) = &kept.trouble {
+            self.line(host, &format!("{} {trouble}", style("warning:").yellow().bold()));
+        }
+        if kept.left_out > 0 {
+            let files = plan::count(usize::try_from(kept.left_out).unwrap_or(usize::MAX), "file");
+            self.line(host, &format!("{files} of what the tests printed could not be kept on the host"));
+        }
+        if self.verbose {
+            self.line(host, &format!("artifacts are in {} on the host", kept.directory));
         }
     }
 

@@ -19,6 +19,9 @@ pub(crate) struct HostOutcome {
     /// How the tests came out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tests: Option<Summary>,
+    /// Where what the tests printed is here, if it was fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) artifacts: Option<String>,
     /// What could not be done, in a few words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,

@@ -48,6 +48,8 @@ pub(crate) enum Shown<'e> {
         /// From when it was asked for.
         milliseconds: u64,
     },
+    /// What the tests of a run printed is here now.
+    Artifacts { directory: &'e str },
     /// How a recipe's trials came out.
     RecipeTest { recipe: &'e str, trials: &'e [Trial] },
     /// What was promised of a host, and what of it held; the file that all of it was written to.

@@ -1,4 +1,9 @@
-//! What a suite builds on the host before its tests.
+//! What a suite builds on the host before its tests, and what is kept of both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::harness::Sandbox;
 use crate::sources::Repository;
@@ -35,7 +40,7 @@ outputs = ["slow.elf"]
 [[test]]
 name = "boots"
 needs-build = ["kernel"]
-command = ["grep", "-cx", "-e", "toril", "-e=-g", "src/kernel.elf"]
+command = ["grep", "-cx", "-e", "toril", "-e", "-g", "src/kernel.elf"]
 
 [[test]]
 name = "old"
@@ -50,6 +55,12 @@ command = ["true"]
 name = "late"
 needs-build = ["slow"]
 command = ["true"]
+
+[[test]]
+name = "a guest"
+needs-build = []
+deadline = "20s"
+guest = { kernel = "builtin:toolkit", append = "console=report", consoles = ["report"] }
 "#;
 
 #[test]
@@ -59,7 +70,9 @@ fn nothing_passes_that_was_not_built_now() {
     let files = [("src/main.c", ""), (".gitignore", "*.elf\n"), ("stale.elf", "of yesterday")];
     let repository = Repository::with(SUITE, &files);
 
-    let run = repository.test(&host, &["--json"]).exits(5);
+    let kept = tempfile::tempdir().unwrap();
+    let into = kept.path().join("below").display().to_string();
+    let run = repository.test(&host, &["--json", "--artifacts", &into]).exits(5);
     let results = run.results();
     let of = |index: usize, key: &str| results[index][key].as_str().unwrap_or_default().to_owned();
     assert_eq!(of(0, "outcome"), "passed", "{run}");
@@ -78,6 +91,7 @@ fn nothing_passes_that_was_not_built_now() {
         assert!(lines.contains(last), "{lines}");
     }
     sandbox.is_clean();
+    artifacts_are_whole(&kept.path().join("below"));
 
     // Only what is needed is built, and a test that is not blamed for it passes.
     repository.test(&host, &["--filter", "boots"]).exits(0).shows("built kernel in ").hides("not built");
@@ -89,8 +103,49 @@ fn nothing_passes_that_was_not_built_now() {
         .shows("not built broken (")
         .shows("): it exited with status 2")
         .shows("main.c:3: error: no")
-        .shows("by hand on the host: cd /var/lib/toril/runs/");
-    let report = std::fs::read_to_string(report).unwrap();
+        .shows("by hand on the host: cd /var/lib/toril/runs/")
+        .shows("all that they printed is kept on the host; `toril attach ");
+    // Later, and for a run that has long ended.
+    let later = repository.path().join("later");
+    let fetched = ["attach", &host, "--artifacts", &later.display().to_string()];
+    repository.toril(&fetched).run().exits(5).shows("artifacts are in ");
+    let run = only(&only(&later));
+    assert!(fs::read_to_string(run.join("builds/003-broken/output.txt")).unwrap().contains("main.c:3"));
+    repository.toril(&fetched).run().exits(1).shows(" is there already");
+    let report = fs::read_to_string(report).unwrap();
     assert!(report.contains("name=\"build broken\"") && report.contains("name=\"build kernel\""), "{report}");
     sandbox.is_clean();
+}
+
+/// The one thing in a directory.
+fn only(directory: &Path) -> PathBuf {
+    let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    entries.remove(0)
+}
+
+/// Those of the first run.
+fn artifacts_are_whole(directory: &Path) {
+    let run = only(&only(directory));
+    let read = |path: &str| {
+        fs::read_to_string(run.join(path)).unwrap_or_else(|error| panic!("{}/{path}: {error}", run.display()))
+    };
+    let json = |path: &str| serde_json::from_str::<Value>(&read(path)).unwrap();
+    assert_eq!(read("builds/002-stale/output.txt"), "make: 'stale.elf' is up to date\n");
+    assert_eq!(json("builds/004-slow/result.json")["build"], "slow");
+    assert_eq!(read("tests/001-boots/stdout.txt"), "2\n");
+    assert!(read("tests/001-boots/by-hand.sh").contains("sudo -u toril grep -cx"));
+    let end = json("tests/001-boots/end.json");
+    assert_eq!(end["processes"][0]["exit_status"], 0, "{end}");
+    assert!(end["wall_ms"].as_f64().unwrap() > 0.0, "{end}");
+    // One that was not run has its verdict.
+    assert_eq!(json("tests/003-all/result.json")["outcome"], "error");
+    assert!(!run.join("tests/003-all/end.json").exists());
+    // A guest.
+    assert_eq!(json("tests/005-a_guest/result.json")["outcome"], "passed");
+    assert!(read("tests/005-a_guest/serial.txt").contains("toril-guest: "));
+    assert!(read("tests/005-a_guest/console-report.txt").contains("case "));
+    assert!(read("tests/005-a_guest/qemu.sh").starts_with("qemu-system-x86_64 "));
+    let end = json("tests/005-a_guest/end.json");
+    assert!(end["processes"][0]["exit_status"] == 33 && end["guest_ms"].as_f64().unwrap() > 0.0, "{end}");
 }

@@ -136,6 +136,7 @@ impl HostRun {
                 self.know("accelerator", &under);
                 self.know("accelerator reason", reason);
             }
+            Event::ArtifactsKept(kept) => self.know("artifacts on the host", &kept.directory),
             Event::BuildEnded(result) => self.builds.push(told_like_a_test(result)),
             Event::TestEnded(result) => return self.record(result),
             Event::BuildStarted { .. }
