@@ -1,4 +1,6 @@
 use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -134,12 +136,19 @@ pub(crate) fn probe_on(stage: &Stage<'_>) -> KvmState {
 /// What the guest of a test shows of KVM, and what came of it where it was booted.
 pub(crate) fn kvm_state(stage: &Stage<'_>, test: &Test) -> (KvmState, Option<Executed>) {
     match Probe::of_io(std::fs::symlink_metadata(KVM), KVM) {
+        // QEMU would blame whatever comes first, such as the mode of what is no device at all.
+        Probe::Known(metadata) if !is_device(&metadata) => return (KvmState::NoDevice, None),
         Probe::Known(_) => {}
         Probe::Absent => return (KvmState::NoDevice, None),
         Probe::Unreadable(why) => return (KvmState::Unknown { why }, None),
     }
     let executed = stage.execute(test, Some(Accelerator::Kvm), &mut |_| {});
     (state_of(&executed.verdict, stage.user()), Some(executed))
+}
+
+/// A link leads to one, as far as can be told here.
+fn is_device(metadata: &Metadata) -> bool {
+    metadata.file_type().is_char_device() || metadata.file_type().is_symlink()
 }
 
 fn state_of(verdict: &Verdict, user: &str) -> KvmState {

@@ -38,7 +38,7 @@ pub(crate) struct Stage<'r> {
     /// Where the tree is that is tested, if there is one.
     pub(crate) source: Option<PathBuf>,
     sandbox: Memory<Sandbox>,
-    tools: Tools,
+    pub(crate) tools: Tools,
 }
 
 /// A test that was run and judged. Its folder is removed when this is dropped: after the verdict is on record.

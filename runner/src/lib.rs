@@ -47,4 +47,4 @@ pub use suite::{
     GuestSettings, Kernel, Pattern, SMOKE, Share, Source, Suite, Test, check_reference,
 };
 pub use verdict::{Outcome, exit_status};
-pub use verify::{Background, Probe, ProbeResult, ProbeState, Verified, verify};
+pub use verify::{Background, OwnKernel, Probe, ProbeResult, ProbeState, Verified, verify};

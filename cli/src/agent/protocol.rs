@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Fingerprint, LockHolder};
 use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, Plan, Survey, Traces};
-use toril_runner::{Event as TestEvent, ProbeResult, Verified};
+use toril_runner::{Event as TestEvent, OwnKernel, ProbeResult, Verified};
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
 /// [`Report::Refused`].
@@ -86,6 +86,7 @@ pub(crate) enum Job {
     Verify {
         /// Whether emulated guests will do.
         emulation: bool,
+        own_kernel: OwnKernel,
     },
     /// Reboot the machine if that is due. It is the run's last then, and whoever follows the run has this much time to
     /// see the machine come back.

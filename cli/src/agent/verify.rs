@@ -2,13 +2,14 @@ use std::sync::atomic::AtomicBool;
 
 use toril_machine::{Facts, KvmTrial, Machine};
 use toril_provisioner::Check;
-use toril_runner::{AcceleratorPolicy, Background, Options, ProbeResult, Verified};
+use toril_runner::{AcceleratorPolicy, Background, Options, OwnKernel, ProbeResult, Verified};
 
 use super::worker::TEST_USER;
 
 /// Boots guests that show what this machine can do. An error is why it could not be looked at.
 pub(super) fn verify(
     emulation: bool,
+    own_kernel: OwnKernel,
     sink: &mut dyn FnMut(&ProbeResult),
     stop: &AtomicBool,
 ) -> Result<Verified, String> {
@@ -19,7 +20,8 @@ pub(super) fn verify(
         let trial = toril_machine::try_kvm_apart(&[program.into(), "try-kvm".into()]).ok()?;
         Some(why_no_kvm(&facts, &trial))
     };
-    let background = Background { container: facts.container.is_some(), guest: facts.guest, kvm: &kvm };
+    let background =
+        Background { container: facts.container.is_some(), guest: facts.guest, own_kernel, kvm: &kvm };
     let policy = AcceleratorPolicy { requested: None, tcg_allowed: emulation };
     let options = Options { accelerator: policy, ..Options::default() };
     let mut verified = toril_runner::verify(&options, TEST_USER, &background, sink, stop);

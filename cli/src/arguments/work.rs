@@ -87,8 +87,8 @@ pub(crate) struct Test {
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) hosts: Hosts,
-    /// Have it count that this does not work or cannot be tried, on whatever kind of host: acceleration, boot, virtio-fs,
-    /// vsock or forwarding; may be repeated.
+    /// Have it count that this does not work or cannot be tried, on whatever kind of host: acceleration, boot,
+    /// host-kernel, virtio-fs, vsock or forwarding; may be repeated.
     #[arg(long, value_name = "PROBE", value_parser = probe)]
     pub(crate) require: Vec<Probe>,
     #[command(flatten)]

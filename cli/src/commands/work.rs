@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::{Bundle, CheckState, Depth, Plan};
-use toril_runner::{Accelerator, AcceleratorPolicy, Probe, Shard};
+use toril_runner::{Accelerator, AcceleratorPolicy, OwnKernel, Probe, Shard};
 
 use super::choices::{Chooser, ChosenRecipe, ChosenSuite, both};
 use super::fingerprint::{self, Earlier};
@@ -45,6 +45,8 @@ struct Task {
     reboot: Option<Duration>,
     /// Whether guests are booted that show what hosts can do.
     verify: bool,
+    /// When their own kernel is among these.
+    own_kernel: OwnKernel,
     /// Whether it counts that something does not work, and what counts even where hosts of their kind cannot have it.
     required: Option<Vec<Probe>>,
     suite: Option<ChosenSuite>,
@@ -122,6 +124,10 @@ pub(super) fn verify(arguments: &arguments::Verify) -> Result<Status, UsageError
     let chooser = Chooser::here()?;
     let task = Task {
         verify: true,
+        own_kernel: match arguments.require.contains(&Probe::HostKernel) {
+            true => OwnKernel::Always,
+            false => OwnKernel::UnderKvm,
+        },
         required: Some(arguments.require.clone()),
         accelerator: chooser.accelerator(arguments.accelerator),
         wait: chooser.wait(&arguments.running),
@@ -475,7 +481,7 @@ async fn inspect(
     if task.verify {
         let policy = policy(task.accelerator, host);
         let emulation = policy.tcg_allowed && policy.requested != Some(Accelerator::Kvm);
-        visit.jobs.push(Job::Verify { emulation });
+        visit.jobs.push(Job::Verify { emulation, own_kernel: task.own_kernel });
     }
     if let Some(suite) = &task.suite {
         visit.jobs.push(Job::Test(TestJob {

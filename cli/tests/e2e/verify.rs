@@ -86,36 +86,111 @@ fn a_host_shows_what_it_can_do() {
     sandbox.is_clean();
 }
 
+/// A part that is broken on purpose, and what is told of it.
+struct Breakage<'b> {
+    /// How.
+    breaks: &'b str,
+    probe: &'b str,
+    state: &'b str,
+    /// The true reason.
+    reason: &'b str,
+    remedy: &'b str,
+    /// The exit status of `toril verify`.
+    status: i32,
+}
+
 #[test]
 fn what_is_broken_is_told_for_what_it_is() {
     let Some(sandbox) = Sandbox::provisioned("broken") else { return };
     let host = sandbox.host();
     let daemon = sandbox.ssh("ls /usr/libexec/virtiofsd /usr/lib/qemu/virtiofsd 2>/dev/null || :");
     let daemon = daemon.lines().next().unwrap();
-    let qemu = "/usr/bin/qemu-system-x86_64";
-    let in_place = |path: &str, script: &str| {
-        sandbox.sudo(&format!(
-            "mv {path} {path}.real; printf '#!/bin/sh\n%s\n' '{script}' > {path}; chmod 755 {path}"
-        ));
+    let (qemu, socat) = ("/usr/bin/qemu-system-x86_64", "/usr/bin/socat");
+    let away = |path: &str| format!("mv {path} {path}.real");
+    let back = |path: &str| format!("mv --force {path}.real {path}");
+    // In the place of a program, with the way to it.
+    let wrapper = |path: &str, script: &str| {
+        format!("{}; cat > {path} <<\"END\"\n#!/bin/sh\n{script}\nEND\nchmod 755 {path}", away(path))
     };
-    let back = |path: &str| sandbox.sudo(&format!("rm -f {path}; mv {path}.real {path}"));
-    let says = |name: &str, expected: &str, words: &str| {
+    let says = |part: &Breakage<'_>| {
         let run = toril(&["verify", "--json", &host]);
-        let (state, what) = state(&run, name);
-        assert_eq!(state, expected, "{name}: {what}");
-        assert!(what.contains(words), "{name}: {words}: {what}");
-        assert!(!what.ends_with("/ "), "there is something to try: {what}");
-        run
+        let (state, what) = state(&run, part.probe);
+        assert_eq!(state, part.state, "{}: {what}", part.breaks);
+        let (reason, remedy) = what.rsplit_once(" / ").unwrap();
+        assert!(reason.contains(part.reason), "{}: {reason:?}, not {:?}", part.breaks, part.reason);
+        assert!(remedy.contains(part.remedy), "{}: {remedy:?}, not {:?}", part.breaks, part.remedy);
+        run.exits(part.status);
     };
 
-    sandbox.sudo(&format!("mv {daemon} {daemon}.real"));
-    says("virtio-fs", "broken", "there is no virtiofsd on the host").exits(5);
-    sandbox.sudo(&format!("cp /bin/true {daemon}"));
-    says("virtio-fs", "broken", "is no virtiofsd").exits(5);
-    back(daemon);
-    in_place(daemon, &format!("case $* in *--help*) exec {daemon}.real --help;; esac; kill -9 $$"));
-    says("virtio-fs", "broken", "SIGKILL").exits(5);
+    // The guest is in the middle of a file of many gigabytes by then.
+    let dies = format!(
+        "case $* in *--help*) exec {daemon}.real --help;; esac\n\
+         for word; do case $word in source=*) truncate --size 16G ${{word#source=}}/random;; esac; done\n\
+         {daemon}.real -d \"$@\" 2>&1 | while read -r line; do\n\
+         case $line in *\"opcode: READ \"*) kill -KILL $$;; esac\ndone"
+    );
+    let no_microvm = format!(
+        "case $* in *microvm*) echo unsupported machine type >&2; exit 1;; esac; exec {qemu}.real \"$@\""
+    );
+    let old_socat = format!(
+        "case $* in -V) echo socat version 1.7.3.2; echo \"  #define WITH_TCP 1\"; exit 0;; esac; exec {socat}.real \"$@\""
+    );
+    let recipe = "`toril apply HOST` with the recipe microvm-host";
+    let strict = "`toril check --strict HOST`";
+    for (breaks, mends, probe, state, reason, remedy) in [
+        (away(daemon), back(daemon), "virtio-fs", "broken", "there is no virtiofsd on the host", recipe),
+        (
+            format!("{}; cp /bin/true {daemon}", away(daemon)),
+            back(daemon),
+            "virtio-fs",
+            "broken",
+            "is no virtiofsd",
+            strict,
+        ),
+        (
+            wrapper(daemon, &dies),
+            back(daemon),
+            "virtio-fs",
+            "broken",
+            "virtiofsd was killed by SIGKILL while the guest ran",
+            strict,
+        ),
+        (away(qemu), back(qemu), "boot", "untried", "QEMU is missing", recipe),
+        (
+            wrapper(qemu, &no_microvm),
+            back(qemu),
+            "boot",
+            "broken",
+            "unsupported machine type",
+            "have Debian's QEMU first on the path, which knows microvm",
+        ),
+        (wrapper(qemu, "exec sleep 60"), back(qemu), "boot", "broken", "no end within ", strict),
+        (wrapper(qemu, "kill -ABRT $$"), back(qemu), "boot", "broken", "SIGABRT", strict),
+        (
+            wrapper(socat, &old_socat),
+            back(socat),
+            "forwarding",
+            "broken",
+            "knows no VSOCK addresses: it is older than 1.7.4",
+            recipe,
+        ),
+        (away(socat), back(socat), "forwarding", "broken", "socat, which is not on the host", recipe),
+        (
+            "usermod --login other toril".into(),
+            "usermod --login toril other".into(),
+            "boot",
+            "untried",
+            "there is no user `toril`",
+            recipe,
+        ),
+    ] {
+        sandbox.sudo(&breaks);
+        says(&Breakage { breaks: &breaks, probe, state, reason, remedy, status: 5 });
+        sandbox.sudo(&mends);
+    }
+
     // What does not work keeps the tests back that need it, and no others.
+    sandbox.sudo(&away(daemon));
     let (recipe, suite) = (document(NOTHING), document(SHARING));
     toril(&["up", "--recipe", &recipe.path(), "--suite", &suite.path(), &host])
         .exits(0)
@@ -124,37 +199,31 @@ fn what_is_broken_is_told_for_what_it_is() {
         .shows("1 passed, 1 skipped");
     toril(&["check", "--recipe", &recipe.path(), &host]).exits(0).hides("virtio-fs");
     toril(&["check", "--prove", "--recipe", &recipe.path(), &host]).exits(5).shows("✗ virtio-fs: ");
-    back(daemon);
+    sandbox.sudo(&back(daemon));
 
-    in_place(
-        qemu,
-        &format!(
-            "case $* in *microvm*) echo unsupported machine type >&2; exit 1;; esac; exec {qemu}.real \"$@\""
-        ),
-    );
-    says("boot", "broken", "unsupported machine type").exits(5);
-    back(qemu);
-    in_place(qemu, "kill -ABRT $$");
-    says("boot", "broken", "SIGABRT").exits(5);
-    back(qemu);
-    in_place(qemu, "exec sleep 60");
-    says("boot", "broken", "no end within ").exits(5);
-    back(qemu);
-    sandbox.sudo(&format!("mv {qemu} {qemu}.real"));
-    says("boot", "untried", "QEMU is missing").exits(5);
-    sandbox.sudo(&format!("mv {qemu}.real {qemu}"));
-
+    // A sandbox may do without KVM, so these do not count.
     if sandbox.ssh("test -c /dev/kvm && echo there || :").contains("there") {
-        let mode = sandbox.sudo("stat -c %a /dev/kvm; chmod 0600 /dev/kvm");
-        says("acceleration", "broken", "the user toril may not open /dev/kvm").exits(0);
-        sandbox.sudo(&format!("chmod {} /dev/kvm", mode.trim()));
-        sandbox.sudo("gpasswd --delete toril kvm");
-        says("acceleration", "broken", "usermod -aG kvm toril");
-        sandbox.sudo("usermod -aG kvm toril");
+        let forbidden = "the user toril may not open /dev/kvm";
+        let group = "`usermod -aG kvm toril`, and see that /dev/kvm has group kvm and mode 0660";
+        for (breaks, mends, reason, remedy) in [
+            ("chmod 0600 /dev/kvm", "chmod 0660 /dev/kvm", forbidden, group),
+            ("gpasswd --delete toril kvm", "usermod -aG kvm toril", forbidden, group),
+        ] {
+            sandbox.sudo(breaks);
+            let probe = "acceleration";
+            says(&Breakage { breaks, probe, state: "broken", reason, remedy, status: 0 });
+            sandbox.sudo(mends);
+        }
+        toril(&["verify", &host]).exits(0);
+        // The device is mounted over a file.
+        for (breaks, reason, remedy) in [
+            (["umount", "/dev/kvm"], "/dev/kvm is there and is no device", "remove it, and load the module"),
+            (["rm", "/dev/kvm"], "no /dev/kvm", ""),
+        ] {
+            sandbox.outside(&breaks);
+            let (breaks, probe) = (breaks[0], "acceleration");
+            says(&Breakage { breaks, probe, state: "broken", reason, remedy, status: 0 });
+        }
     }
-    sandbox.sudo("usermod --login other toril");
-    says("boot", "untried", "there is no user `toril`").exits(5);
-    sandbox.sudo("usermod --login toril other");
-    toril(&["verify", &host]).exits(0);
     sandbox.is_clean();
 }

@@ -128,6 +128,7 @@ fn what_only_a_real_machine_has_is_brought_about_and_kept() {
         .exits(0)
         .shows("✓ acceleration: guests run under KVM with -cpu host")
         .shows("✓ boot: a microvm guest boots under KVM")
+        .shows("✓ host-kernel: /boot/vmlinuz-")
         .shows("✓ virtio-fs: ")
         .shows("✓ vsock: the guest and the host exchanged random messages")
         .shows("✓ forwarding: a TCP client reached the guest through socat");

@@ -10,6 +10,7 @@ use crate::verdict::Outcome;
 
 /// How much work there is of each kind; probes.toml has the same numbers.
 const INTEGERS: u64 = 4_000_000;
+const CHANGES: u64 = 1_000_000;
 const TRAPS: u64 = 200;
 
 /// It has more to do than other probes.
@@ -93,6 +94,7 @@ impl Bench<'_> {
 }
 
 struct Seen {
+    /// Of multiplications: their time is the processor's alone.
     slowness: Option<u64>,
     words: String,
 }
@@ -101,15 +103,18 @@ fn measure(executed: &Executed, figures: &mut BTreeMap<String, String>) -> Seen 
     let took = |kind: &str| metric(executed, &format!("work-{kind}-time")).map(Duration::from_micros);
     let mut words = Vec::new();
     let mut slowness = None;
-    if let Some(guest) = took("integer") {
-        let host = native::integer(INTEGERS).max(Duration::from_micros(1));
-        slowness = u64::try_from(guest.as_nanos() / host.as_nanos().max(1)).ok();
-        words.push(format!("{INTEGERS} multiplications took it {} and the host {}", time(guest), time(host)));
-        figures.insert("work-integer".into(), time(guest));
-        figures.insert("work-integer-host".into(), time(host));
-    }
-    if let Some(guest) = took("memory") {
-        figures.insert("work-memory".into(), time(guest));
+    for (kind, what, count, native) in [
+        ("integer", "multiplications", INTEGERS, native::integer as fn(u64) -> Duration),
+        ("memory", "changes of memory", CHANGES, native::memory),
+    ] {
+        let Some(guest) = took(kind) else { continue };
+        let host = native(count).max(Duration::from_micros(1));
+        if kind == "integer" {
+            slowness = u64::try_from(guest.as_nanos() / host.as_nanos().max(1)).ok();
+        }
+        words.push(format!("{count} {what} took it {} and the host {}", time(guest), time(host)));
+        figures.insert(format!("work-{kind}"), time(guest));
+        figures.insert(format!("work-{kind}-host"), time(host));
     }
     for (kind, what) in [("cpuid", "a trap to the hypervisor"), ("port", "one to QEMU")] {
         if let Some(guest) = took(kind) {
@@ -118,6 +123,8 @@ fn measure(executed: &Executed, figures: &mut BTreeMap<String, String>) -> Seen 
             figures.insert(format!("work-{kind}"), format!("{each} ns"));
         }
     }
+    let host = native::cpuid(TRAPS).as_nanos() / u128::from(TRAPS);
+    figures.insert("work-cpuid-host".into(), format!("{host} ns"));
     let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) };
     Seen { slowness, words }
 }

@@ -4,6 +4,8 @@
 mod acceleration;
 mod bench;
 mod devices;
+mod host_kernel;
+mod initrd;
 mod model;
 mod native;
 mod needs;
@@ -12,7 +14,7 @@ mod remedy;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub use model::{Probe, ProbeResult, ProbeState, Verified};
+pub use model::{OwnKernel, Probe, ProbeResult, ProbeState, Verified};
 
 use crate::accelerator::{Accelerator, KvmState};
 use crate::execute::Stage;
@@ -25,6 +27,8 @@ pub struct Background<'b> {
     pub container: bool,
     /// Whether it is itself a guest.
     pub guest: bool,
+    /// When the host's own kernel is booted.
+    pub own_kernel: OwnKernel,
     /// Finds out, without a guest of QEMU's, why KVM is as it is, and what to do about it; asked only where guests do not
     /// run under it.
     pub kvm: &'b dyn Fn() -> Option<(String, Option<String>)>,
@@ -85,6 +89,9 @@ pub fn verify(
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        if probe == Probe::HostKernel && background.own_kernel == OwnKernel::Never {
+            continue;
+        }
         let start = Instant::now();
         let answer = match &bench {
             Ok(bench) => bench.answer(probe, &mut verified),
@@ -117,6 +124,7 @@ impl Bench<'_> {
                 answer
             }
             Probe::Boot => self.boot(accelerator, figures),
+            Probe::HostKernel => self.host_kernel(accelerator, figures),
             Probe::VirtioFs => self.virtio_fs(accelerator, figures),
             Probe::Vsock => self.vsock(accelerator, figures),
             Probe::Forwarding => self.forwarding(accelerator, figures),

@@ -13,6 +13,8 @@ pub enum Probe {
     Boot,
     /// The processor runs its instructions, at its own speed.
     Acceleration,
+    /// The host's own kernel boots as a guest, up to its first program.
+    HostKernel,
     /// A guest reads a file of the host.
     VirtioFs,
     /// A guest and the host exchange messages.
@@ -23,14 +25,21 @@ pub enum Probe {
 
 impl Probe {
     /// All of them, in the order in which they are tried.
-    pub const ALL: [Probe; 5] =
-        [Probe::Acceleration, Probe::Boot, Probe::VirtioFs, Probe::Vsock, Probe::Forwarding];
+    pub const ALL: [Probe; 6] = [
+        Probe::Acceleration,
+        Probe::Boot,
+        Probe::HostKernel,
+        Probe::VirtioFs,
+        Probe::Vsock,
+        Probe::Forwarding,
+    ];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
         match self {
             Probe::Boot => "boot",
             Probe::Acceleration => "acceleration",
+            Probe::HostKernel => "host-kernel",
             Probe::VirtioFs => "virtio-fs",
             Probe::Vsock => "vsock",
             Probe::Forwarding => "forwarding",
@@ -42,6 +51,7 @@ impl Probe {
         match self {
             Probe::Boot => "a guest that boots",
             Probe::Acceleration => "KVM",
+            Probe::HostKernel => "the host's kernel as a guest",
             Probe::VirtioFs => "virtio-fs",
             Probe::Vsock => "a vsock",
             Probe::Forwarding => "a forwarded port",
@@ -58,6 +68,19 @@ impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// When the host's own kernel is booted: that takes longer than all other probes together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnKernel {
+    /// It is not.
+    #[default]
+    Never,
+    /// Where guests run under KVM.
+    UnderKvm,
+    /// Emulated too.
+    Always,
 }
 
 /// What came of a probe.
@@ -110,7 +133,10 @@ impl Verified {
         let is_fine = |result: &ProbeResult| {
             result.state == ProbeState::Works || result.accepted && !required.contains(&result.probe)
         };
-        !self.stopped && self.probes.len() == Probe::ALL.len() && self.probes.iter().all(is_fine)
+        let is_tried = |probe: Probe| self.probes.iter().any(|result| result.probe == probe);
+        let must_be = |probe: &Probe| *probe != Probe::HostKernel || required.contains(probe);
+        let all_tried = Probe::ALL.into_iter().filter(must_be).all(is_tried);
+        !self.stopped && all_tried && self.probes.iter().all(is_fine)
     }
 }
 
@@ -144,6 +170,12 @@ mod tests {
         assert!(!verified(ProbeState::Untried, true).is_ready(&[Probe::Vsock]));
         let half =
             Verified { probes: vec![result(Probe::Boot, ProbeState::Works, false)], ..Verified::default() };
+        let mut short = verified(ProbeState::Works, false);
+        short.probes.retain(|result| result.probe != Probe::HostKernel);
+        assert!(
+            short.is_ready(&[]) && !short.is_ready(&[Probe::HostKernel]),
+            "it takes long, so it may be left out"
+        );
         assert!(!half.is_ready(&[]), "what was not tried to the end shows nothing");
     }
 }

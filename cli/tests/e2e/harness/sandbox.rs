@@ -168,17 +168,30 @@ impl Sandbox {
         self.process_ids().into_iter().map(|(pid, line)| format!("{pid}: {line}")).collect()
     }
 
-    /// The same, with each process's id on this machine.
-    pub(crate) fn process_ids(&self) -> Vec<(u32, String)> {
+    /// The process that all others of it come from, on this machine.
+    fn init(&self) -> u32 {
         let running = fs::read(self.directory().join("running.json")).unwrap();
         let running: Value = serde_json::from_slice(&running).unwrap();
-        let init = u32::try_from(running["init"]["pid"].as_u64().unwrap()).unwrap();
+        u32::try_from(running["init"]["pid"].as_u64().unwrap()).unwrap()
+    }
+
+    /// The same, with each process's id on this machine.
+    pub(crate) fn process_ids(&self) -> Vec<(u32, String)> {
         let machine = format!("qemu-system-x86_64 -name {} ", self.name);
         let itself = ["crun ", "[libcrun:", "sshd: /usr/sbin/sshd ", &machine];
-        let found = descendants(init).into_iter().map(|pid| (pid, command_line(pid)));
+        let found = descendants(self.init()).into_iter().map(|pid| (pid, command_line(pid)));
         found
             .filter(|(_, line)| !line.is_empty() && !itself.iter().any(|own| line.starts_with(own)))
             .collect()
+    }
+
+    /// Runs a program among the files of a container with the rights of the machine's root, which root inside lacks.
+    #[track_caller]
+    pub(crate) fn outside(&self, command: &[&str]) {
+        let sshd = |pid: &u32| command_line(*pid).starts_with("sshd: /usr/sbin/sshd ");
+        let pid = descendants(self.init()).into_iter().find(sshd).unwrap().to_string();
+        let enter = ["--target", &pid, "--user", "--pid", "--mount", "--root"];
+        Toril::of(Path::new("nsenter"), &[&enter, command].concat()).run().exits(0);
     }
 
     /// Asserts that nothing runs inside, once connections have had a moment to end.
