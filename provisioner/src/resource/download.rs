@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{PermissionsExt, chown, fchown};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 use toril_document::Table;
 use toril_machine::{Command, FileAttributes, Probe};
@@ -25,6 +26,21 @@ struct Download {
     /// In bytes.
     max_size: u64,
     deadline: Duration,
+}
+
+/// Why there is no file with the right hash.
+enum Failure {
+    /// It is another file, or too large: nothing of it is of use.
+    Wrong(ResourceError),
+    /// It did not come whole. What came is the beginning of the next try.
+    Broken(ResourceError),
+}
+
+/// Where it is fetched to.
+struct Place {
+    directory: PathBuf,
+    /// Takes the directory away, where the next try could not trust what is in it.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 enum DownloadState {
@@ -80,7 +96,7 @@ fn copy_hashed(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> 
 
 impl Download {
     /// Has apt fetch it to a file of its own. Apt gives up root for its unprivileged user where that user may write.
-    fn fetch(&self, context: Context<'_>, place: &Path, file: &Path) -> Result<(), ResourceError> {
+    fn fetch(&self, context: Context<'_>, place: &Path, file: &Path) -> Result<(), Failure> {
         if let Probe::Known(user) = context.machine.user("_apt") {
             // Without it apt fetches as root, and says so.
             let _ = chown(place, Some(user.uid), None);
@@ -100,13 +116,13 @@ impl Download {
             &hash,
         ];
         let command = Command::new("prlimit", args).deadline(self.deadline);
-        let finished = command.run().map_err(ResourceError::new)?;
+        let finished = command.run().map_err(|error| Failure::Broken(ResourceError::new(error)))?;
         // Apt does not copy a local file but links to it, which no limit on writing stops.
         if fs::metadata(file).is_ok_and(|file| file.len() > self.max_size) {
-            return Err(ResourceError(format!(
+            return Err(Failure::Wrong(ResourceError(format!(
                 "{} is larger than `max-size`, {} bytes",
                 self.url, self.max_size
-            )));
+            ))));
         }
         if finished.status.success() {
             return Ok(());
@@ -116,14 +132,61 @@ impl Download {
         let received =
             received.and_then(|(_, hashes)| hashes.split_once("SHA256:")?.1.split_whitespace().next());
         Err(match received {
-            Some(sha256) => self.mismatch(sha256),
+            Some(sha256) => Failure::Wrong(self.mismatch(sha256)),
             None => {
                 // Of apt's errors, the first says why.
                 let why = printed.lines().find_map(|line| line.strip_prefix("E: "));
                 let why = why.map_or_else(|| command.failed(&finished).to_string(), str::to_owned);
-                ResourceError(format!("cannot fetch {}: {why}", self.url))
+                Failure::Broken(ResourceError(format!("cannot fetch {}: {why}", self.url)))
             }
         })
+    }
+
+    /// A directory beside its place, so that what is fetched can take the place in one step. Where only root writes, it is
+    /// one that the next try finds again.
+    fn place(&self, directory: &Path) -> io::Result<Place> {
+        let parent = fs::metadata(directory)?;
+        if parent.uid() != geteuid().as_raw() || parent.mode() & 0o022 != 0 {
+            let mut private = tempfile::Builder::new();
+            let private = private.prefix(".toril-").permissions(Permissions::from_mode(0o700));
+            let private = private.tempdir_in(directory)?;
+            return Ok(Place { directory: private.path().to_owned(), _temporary: Some(private) });
+        }
+        let kept = directory.join(format!(".toril-part-{}", &self.sha256[..16]));
+        match fs::DirBuilder::new().mode(0o700).create(&kept) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Place { directory: kept, _temporary: None }),
+        }
+    }
+
+    /// Has it fetched into this directory, from where an earlier try left off. A beginning that was of another file costs
+    /// one more try.
+    fn fetch_on(
+        &self,
+        context: Context<'_>,
+        place: &Path,
+        log: &mut dyn FnMut(&str),
+    ) -> Result<PathBuf, Failure> {
+        let fetched = place.join("file");
+        let begun = fs::symlink_metadata(&fetched).map_or(0, |file| file.len());
+        match begun {
+            0 => log(&format!("fetching {}", self.url)),
+            _ => log(&format!("fetching {}, of which {begun} bytes are here", self.url)),
+        }
+        match self.fetch(context, place, &fetched) {
+            Err(Failure::Wrong(error)) if begun > 0 => {
+                log(&format!("{error}; fetching it from its beginning"));
+                match fs::remove_file(&fetched) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        let text = format!("cannot remove {}: {error}", fetched.display());
+                        return Err(Failure::Wrong(ResourceError(text)));
+                    }
+                    _ => self.fetch(context, place, &fetched)?,
+                }
+            }
+            result => result?,
+        }
+        Ok(fetched)
     }
 
     fn mismatch(&self, sha256: &str) -> ResourceError {
@@ -175,17 +238,25 @@ impl Kind for Download {
         let path = context.machine.path(&self.path);
         let directory = path.parent().unwrap_or(Path::new("/"));
         let failed = |error: io::Error| ResourceError(format!("cannot write {}: {error}", self.path));
-        // Beside its place, so that it can take the place in one step. What is in it goes with it.
-        let mut private = tempfile::Builder::new();
-        let private = private.prefix(".toril-").permissions(Permissions::from_mode(0o700));
-        let private = private.tempdir_in(directory).map_err(failed)?;
-        let fetched = private.path().join("file");
-        log(&format!("fetching {}", self.url));
-        self.fetch(context, private.path(), &fetched)?;
+        let place = self.place(directory).map_err(failed)?;
+        let fetched = match self.fetch_on(context, &place.directory, log) {
+            Ok(fetched) => fetched,
+            Err(Failure::Wrong(error)) => {
+                fs::remove_dir_all(&place.directory).map_err(failed)?;
+                return Err(error);
+            }
+            // One that is empty goes, one with a beginning in it stays.
+            Err(Failure::Broken(error)) => {
+                let _ = fs::remove_dir(&place.directory);
+                return Err(error);
+            }
+        };
         // The bytes that are hashed are the bytes that are kept: nobody else can write to this copy.
         let mut copy = tempfile::Builder::new().prefix(".toril-").tempfile_in(directory).map_err(failed)?;
-        let sha256 =
-            File::open(&fetched).and_then(|mut file| copy_hashed(&mut file, &mut copy)).map_err(failed)?;
+        let sha256 = File::open(&fetched).and_then(|mut file| copy_hashed(&mut file, &mut copy));
+        // Whatever it is: no next try goes on from here.
+        fs::remove_dir_all(&place.directory).map_err(failed)?;
+        let sha256 = sha256.map_err(failed)?;
         if sha256 != self.sha256 {
             return Err(self.mismatch(&sha256));
         }
@@ -208,7 +279,10 @@ impl Kind for Download {
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::geteuid;
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+    use std::thread;
+
     use toril_machine::Machine;
 
     use super::*;
@@ -265,6 +339,87 @@ mod tests {
         let error = apply(&good, ", max-size = \"2\"").unwrap_err();
         assert!(error.ends_with("is larger than `max-size`, 2 bytes"), "{error}");
         assert_eq!(apply(&good, ", mode = \"0755\"").unwrap(), Judged::default());
+    }
+
+    /// Serves `abc` once, or what of it is asked for, and returns the lines that asked.
+    fn serve_once(listener: &TcpListener) -> Vec<String> {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+        let asked: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        let from = asked.iter().find_map(|line| line.strip_prefix("Range: bytes=")?.strip_suffix('-'));
+        let from: usize = from.map_or(0, |from| from.parse().unwrap());
+        let status = match from {
+            0 => "200 OK".to_owned(),
+            _ => format!("206 Partial Content\r\nContent-Range: bytes {from}-2/3"),
+        };
+        let length = 3 - from;
+        let date = "Last-Modified: Thu, 01 Jan 1970 00:16:40 GMT";
+        let head =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{date}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&b"abc"[from..]).unwrap();
+        asked
+    }
+
+    /// What an earlier try left, as long ago as the server says that the file is old.
+    fn leave(directory: &Path, beginning: &str) {
+        let kept = directory.join(format!(".toril-part-{}", &ABC[..16]));
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), beginning).unwrap();
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1000);
+        File::options().write(true).open(kept.join("file")).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn goes_on_where_an_earlier_try_ended() {
+        if !geteuid().is_root() || !Path::new(APT_HELPER).exists() {
+            eprintln!("skipped: needs root and {APT_HELPER}");
+            return;
+        }
+        let (fake, machine) = (Fake::new(), Machine::this());
+        let context = Context { machine: &machine, facts: &fake.facts };
+        // The beginning of this file, and of another one: that is found out by the hash, and costs a second fetch.
+        for (beginning, times) in [("a", 1), ("x", 2)] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+            leave(dir.path(), beginning);
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/f", listener.local_addr().unwrap());
+            let server = thread::spawn(move || (0..times).map(|_| serve_once(&listener)).collect::<Vec<_>>());
+            let resource = resource(&dir.path().join("f").display().to_string(), &url, "");
+            resource.apply(context, &resource.judge(context).unwrap().changes, &mut |_| {}).unwrap();
+            assert_eq!(resource.judge(context).unwrap(), Judged::default());
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing temporary is left");
+            let asked = server.join().unwrap();
+            let has_range = |lines: &Vec<String>| lines.iter().any(|line| line == "Range: bytes=1-");
+            assert_eq!(asked.iter().map(has_range).collect::<Vec<_>>(), [true, false][..times], "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_connection_broke_is_kept_and_nothing_else() {
+        if !geteuid().is_root() || !Path::new(APT_HELPER).exists() {
+            eprintln!("skipped: needs root and {APT_HELPER}");
+            return;
+        }
+        let (fake, machine) = (Fake::new(), Machine::this());
+        let context = Context { machine: &machine, facts: &fake.facts };
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let path = dir.path().join("f").display().to_string();
+        // Nobody listens there any more.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/f", listener.local_addr().unwrap());
+        drop(listener);
+        let resource = resource(&path, &url, "");
+        let changes = resource.judge(context).unwrap().changes;
+        let apply = || resource.apply(context, &changes, &mut |_| {}).unwrap_err().to_string();
+        assert!(apply().contains("cannot fetch http://127.0.0.1"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing came");
+        leave(dir.path(), "a");
+        assert!(apply().contains("cannot fetch http://127.0.0.1"));
+        let kept = dir.path().join(format!(".toril-part-{}", &ABC[..16])).join("file");
+        assert_eq!(fs::read_to_string(kept).unwrap(), "a");
     }
 
     #[test]
