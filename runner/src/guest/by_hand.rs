@@ -30,6 +30,8 @@ pub(crate) struct Helper {
     pub makes: Option<PathBuf>,
     /// Whether it is started after the guest.
     pub after: bool,
+    /// What the guest prints before it is started, if it is started after the guest.
+    pub heard: Option<String>,
 }
 
 impl ByHand {
@@ -103,12 +105,20 @@ impl ByHand {
             argv.extend(["taskset".to_owned(), "--cpu-list".into(), pinned]);
         }
         argv.extend(qemu.iter().cloned());
-        let line = by_hand(&self.user, &[], &argv, Some(self.limit));
-        match realtime {
+        let mut line = by_hand(&self.user, &[], &argv, Some(self.limit));
+        if let Some(priority) = realtime {
             // Only root may give it, and it is kept.
-            Some(priority) => format!("{}chrt --rr {priority} {line}", self.sudo()),
-            None => line,
+            line = format!("{}chrt --rr {priority} {line}", self.sudo());
         }
+        if self.helpers.iter().any(|helper| helper.heard.is_some()) {
+            line.push_str(&format!(" | tee {}", self.output()));
+        }
+        line
+    }
+
+    /// Where the guest's output is read while it runs, for the shell.
+    fn output(&self) -> String {
+        quoted(&self.path("output").to_string_lossy())
     }
 
     fn sudo(&self) -> &'static str {
@@ -121,14 +131,20 @@ impl ByHand {
         if helper.as_root {
             line.insert_str(0, self.sudo());
         }
-        match &helper.makes {
-            _ if helper.after => format!("(sleep 1; {line}) &"),
-            Some(socket) => {
+        match (&helper.heard, &helper.makes) {
+            (Some(pattern), _) => {
+                let pattern = quoted(pattern);
+                let (folder, output) = (quoted(&self.folder.to_string_lossy()), self.output());
+                let heard = format!("tr -d '\\r' <{output} | grep -qP -e {pattern}");
+                format!("(while [ -d {folder} ] && ! {heard}; do sleep 0.1; done 2>/dev/null; {line}) &")
+            }
+            (None, _) if helper.after => format!("(sleep 1; {line}) &"),
+            (None, Some(socket)) => {
                 let socket = quoted(&socket.to_string_lossy());
                 let sudo = self.sudo();
                 format!("{line} & until [ -S {socket} ]; do sleep 0.1; done; {sudo}chmod 666 {socket}")
             }
-            None => format!("{line} &\nsleep 1"),
+            (None, None) => format!("{line} &\nsleep 1"),
         }
     }
 }

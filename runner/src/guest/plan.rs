@@ -244,7 +244,8 @@ impl<'s> Draft<'s> {
         };
         let (argv, env) = rendered(&self.by_hand.late);
         let (as_root, after) = (companion.as_root, companion.after);
-        self.by_hand.helper(Helper { argv, env, as_root, after, ..Helper::default() });
+        let heard = companion.ready.as_ref().filter(|_| after).map(|ready| ready.as_str().to_owned());
+        self.by_hand.helper(Helper { argv, env, as_root, after, heard, ..Helper::default() });
 
         let (argv, env) = rendered(&self.late);
         let mut spec = account.spec(argv, folder);

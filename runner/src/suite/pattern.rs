@@ -27,6 +27,10 @@ impl Pattern {
         self.0.capture_names().flatten().any(|group| group == name)
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     pub(crate) fn captures<'l>(&self, line: &'l str) -> Option<regex_lite::Captures<'l>> {
         self.0.captures(line)
     }
@@ -34,12 +38,12 @@ impl Pattern {
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}/", self.0.as_str())
+        write!(f, "/{}/", self.as_str())
     }
 }
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Pattern) -> bool {
-        self.0.as_str() == other.0.as_str()
+        self.as_str() == other.as_str()
     }
 }
