@@ -1,0 +1,119 @@
+use std::io::{self, BufRead, Write};
+use std::rc::Rc;
+
+use toril_runner::Probe;
+
+use super::Task;
+use super::visit::Visit;
+use crate::agent::{Ended, Order};
+use crate::client::{Parcels, Trouble};
+use crate::commands::fleet::Fleet;
+use crate::commands::{artifacts, reach, reboot};
+use crate::exit::Status;
+use crate::interrupt::Interrupts;
+use crate::view::{HostOutcome, View};
+
+pub(in crate::commands) fn confirmed(
+    host: &str,
+    reboots: bool,
+    view: &View,
+    interrupts: &Interrupts,
+) -> bool {
+    view.suspend(|| {
+        let mut answer = String::new();
+        let mut out = io::stdout().lock();
+        let reboot = if reboots { ", and reboot it if that is due" } else { "" };
+        let asked = write!(out, "{host}: change it as shown{reboot}? [y/N] ").and_then(|()| out.flush());
+        asked.and_then(|()| interrupts.wait_for_line()).is_ok_and(|typed| typed)
+            && io::stdin().lock().read_line(&mut answer).is_ok()
+            && matches!(answer.trim(), "y" | "Y" | "yes")
+    })
+}
+
+/// Everything that changes or measures.
+pub(super) async fn act(
+    mut visit: Visit,
+    task: Rc<Task>,
+    fleet: Rc<Fleet>,
+    view: View,
+    interrupts: Interrupts,
+) -> HostOutcome {
+    let jobs = std::mem::take(&mut visit.jobs);
+    if let Some((host, mut client)) = visit.client.take() {
+        let mut lost = false;
+        if !jobs.is_empty() {
+            let order = Order { who: reach::who(), wait: task.wait, jobs };
+            let source = task.source.as_ref().and_then(|supply| supply.parcel.as_ref());
+            let parcels = Parcels { source, ..Parcels::default() };
+            let mut turn = match visit.turn.take() {
+                Some(turn) => turn,
+                None => fleet.turn().await,
+            };
+            let run = async |interrupts: Interrupts| {
+                reboot::run(&mut client, &host, order, parcels, &view, &interrupts, &mut turn).await
+            };
+            let (ended, late) = fleet.within_deadline(visit.start, &interrupts, run).await;
+            if let (Some(ran), Some(_)) = (&ended, &task.suite) {
+                let into = task.artifacts.as_deref();
+                artifacts::fetch(&mut client, ran, into, &view, &mut visit.outcome).await;
+            }
+            match ended {
+                None => {
+                    lost = true;
+                    let error =
+                        format!("it did not end within {}, nor stop when asked to", fleet.deadline_words());
+                    let remedy = Some(format!("`toril attach {}` shows what it does", host.name));
+                    visit.fail(&view, "the run", &Trouble { error, remedy }, Status::Operation);
+                }
+                Some(Ok(ended)) => {
+                    if late {
+                        let text = format!("stopped: it took longer than {}", fleet.deadline_words());
+                        visit.outcome.problem = Some(text);
+                        visit.outcome.statuses.push(Status::Operation);
+                    }
+                    if let Some(reason) = &ended.reboot_due {
+                        reboot::tell_due(&view, &host, reason);
+                    }
+                    let is_ready = |required: &Vec<Probe>| {
+                        ended.verified.as_ref().is_none_or(|verified| verified.is_ready(required))
+                    };
+                    if !task.required.as_ref().is_none_or(is_ready) {
+                        visit.outcome.statuses.push(Status::Setup);
+                    }
+                    conclude(&mut visit.outcome, ended);
+                }
+                Some(Err(error)) => {
+                    lost = true;
+                    visit.fail(&view, "the run", &Trouble::from(&error), error.status());
+                }
+            }
+        }
+        // One that is lost may keep silent for long.
+        if !lost && let Err(error) = client.close().await {
+            visit.fail(&view, "ending the connection", &Trouble::from(&error), error.status());
+        }
+    }
+    if visit.outcome.time.is_zero() {
+        visit.outcome.time = visit.start.elapsed();
+    }
+    visit.outcome
+}
+
+/// What a run's end means for the host.
+pub(in crate::commands) fn conclude(outcome: &mut HostOutcome, ended: Ended) {
+    if let Some(counts) = ended.applied {
+        outcome.recipe = Some(counts);
+    }
+    if ended.failed || ended.stopped || ended.converged == Some(false) {
+        outcome.statuses.push(Status::Operation);
+    }
+    if let Some(summary) = &ended.tested {
+        outcome.statuses.push(match toril_runner::exit_status(summary) {
+            0 => Status::Fine,
+            4 => Status::Tests,
+            5 => Status::Setup,
+            _ => Status::Operation,
+        });
+    }
+    outcome.tests = ended.tested;
+}
