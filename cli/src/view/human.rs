@@ -200,7 +200,9 @@ impl Human {
             } else {
                 format!("by {}", choice.chosen)
             };
-            format!("{} ({origin}, chosen {chosen}): {}", choice.name, choice.description)
+            let description = Some(&choice.description).filter(|description| !description.is_empty());
+            let description = description.map_or_else(String::new, |text| format!(": {text}"));
+            format!("{} ({origin}, chosen {chosen}){description}", choice.name)
         };
         if let Some(recipe) = recipe {
             self.print(&format!("recipe  {}", words(recipe)));
