@@ -109,6 +109,22 @@ fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
     sandbox.sudo("touch /tmp/mended");
     toril(&["apply", &host, "--recipe", &fail]).exits(0);
 
+    // One version and no other: refused where it is older, done where the recipe says so, and named where it is nowhere.
+    let older = recipe(&files, "install = [\"t-conf\"], version = { t-conf = \"0:1\" }");
+    toril(&["check", &host, "--recipe", &older])
+        .exits(3)
+        .shows("package t-conf: 2 → exactly 0:1, which is older");
+    toril(&["apply", &host, "--recipe", &older])
+        .exits(1)
+        .shows("packages are only downgraded where the recipe");
+    let older = recipe(&files, "install = [\"t-conf\"], version = { t-conf = \"0:1\" }, downgrade = true");
+    toril(&["apply", &host, "--recipe", &older]).exits(0);
+    let nowhere = recipe(&files, "install = [\"t-conf\"], version = { t-conf = \"9\" }");
+    let failed = toril(&["apply", &host, "--recipe", &nowhere]).exits(1);
+    failed.shows(
+        "no source offers t-conf exactly 9; offered are 2 (file:/repo ./), 1 (file:/repo ./): name one",
+    );
+
     // A mirror that resets its connections, until it does not.
     let mirror = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = mirror.local_addr().unwrap().port();

@@ -20,6 +20,7 @@ pub struct Estimate {
 pub(crate) fn estimate(packages: &[&str], recommends: bool) -> Option<Estimate> {
     let mut args = vec!["install", "--print-uris", "--fix-broken", "--yes", "-o", "Debug::NoLocking=1"];
     args.extend(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+    args.push("--allow-downgrades");
     args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
     args.push("--");
     args.extend(packages);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use toril_machine::{Machine, STANDARD_PATH, keep_room};
 
 use super::steps::{Step, steps};
-use super::{AptState, Estimate, estimate, locks};
+use super::{AptState, Database, Estimate, Wish, estimate, locks, offers};
 use crate::resource::ResourceError;
 
 /// Where what apt and dpkg print is kept.
@@ -28,14 +28,16 @@ const OVERHEAD: u64 = 16_000_000;
 /// Installs packages in one transaction: observes how apt and dpkg stand, and does what it takes, step by step. Never
 /// asks a question.
 pub(crate) fn install(
-    packages: &[&str],
+    wishes: &[Wish],
     recommends: bool,
     stop: &AtomicBool,
     log: &mut dyn FnMut(&str),
 ) -> Result<(), ResourceError> {
     locks::wait(stop, log)?;
     let mut unfinished = None;
-    let steps = steps(&AptState::observe(&Machine::this())?, packages);
+    let packages: Vec<String> = wishes.iter().map(Wish::argument).collect();
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let steps = steps(&AptState::observe(&Machine::this())?, &packages);
     let number = steps.len();
     for (index, step) in steps.into_iter().enumerate() {
         let start = Instant::now();
@@ -54,8 +56,11 @@ pub(crate) fn install(
             Step::Discard(paths) => discard(&paths)?,
             Step::Fetch(_) => again(stop, &mut told, fetch)?,
             Step::Install { damaged, .. } => {
-                has_room(packages, recommends)?;
-                again(stop, &mut told, |log| transact(packages, &damaged, recommends, log))?;
+                let names = offers::settle(wishes, &Database::read(&Machine::this())?)?;
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                has_room(&names, recommends)?;
+                let downgrade = wishes.iter().any(|wish| wish.downgrade);
+                again(stop, &mut told, |log| transact(&names, &damaged, recommends, downgrade, log))?;
                 unfinished = None;
             }
         }
@@ -165,12 +170,16 @@ fn transact(
     packages: &[&str],
     damaged: &[String],
     recommends: bool,
+    downgrade: bool,
     log: &mut dyn FnMut(&str),
 ) -> Result<(), ResourceError> {
     let mut args = vec!["install", "--yes", "--fix-broken", "-o", "Acquire::Retries=3"];
     args.extend(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
     args.extend(["-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0"]);
     args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
+    if downgrade {
+        args.push("--allow-downgrades");
+    }
     // By itself, apt leaves half-installed ones as they are.
     if !damaged.is_empty() {
         args.push("--reinstall");

@@ -219,7 +219,8 @@ fn packages(recipe: &Recipe, context: Context<'_>, items: &[Item]) -> (Vec<Strin
         return (Vec::new(), None);
     }
     let Ok(database) = apt::Database::read(context.machine) else { return (Vec::new(), None) };
-    let names: Vec<String> = packages.iter().flat_map(|p| p.arguments(context, &database)).collect();
+    let wishes = packages.iter().flat_map(|p| p.wishes(context, &database));
+    let names: Vec<String> = wishes.map(|wish| wish.argument()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let steps = match apt::AptState::observe(context.machine) {
         Ok(state) => state.describe_steps(&names),

@@ -1,15 +1,16 @@
-//! `apt-packages`: packages that are installed, at least at the versions named, from a release, held there or not.
+//! `apt-packages`: packages that are installed, at the versions named, from a release, held there or not.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use debversion::Version;
-use toril_document::{Located, Table, Value};
+use toril_document::Table;
 
+use super::apt_versions::read_versions;
 use super::attributes::Attributes;
 use super::file::FileResource;
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, is_name, optional_name};
-use crate::apt::{self, Database, PackageState};
+use crate::apt::{self, Database, PackageState, Requirement, Wish};
 
 /// What the changes of the pin's file are called by.
 const PIN: &str = "pin";
@@ -18,7 +19,9 @@ const PIN: &str = "pin";
 #[derive(Debug)]
 pub(crate) struct AptPackages {
     pub(crate) install: Vec<String>,
-    minimum: BTreeMap<String, Version>,
+    versions: BTreeMap<String, Requirement>,
+    /// Whether newer versions than those named may give way to them.
+    downgrade: bool,
     pub(crate) recommends: bool,
     /// Such as `buster-backports`, and what has apt stay with it for these packages: apt_preferences(5).
     release: Option<(String, FileResource)>,
@@ -38,42 +41,16 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
     let recommends = table.boolean("recommends").unwrap_or(false);
     let release = optional_name(table, "release");
     let hold = table.boolean("hold");
-    let minimum = table.take("minimum").map(|(_, value)| value);
-    let install: Vec<String> = install?.into_iter().map(|name| name.value).collect();
-    let minimum = read_minimum(table, minimum, &install)?;
+    let downgrade = table.boolean("downgrade").unwrap_or(false);
+    let install: Option<Vec<String>> =
+        install.map(|names| names.into_iter().map(|name| name.value).collect());
+    let versions = read_versions(table, install.as_deref().unwrap_or_default());
+    let (install, versions) = (install?, versions?);
     let release = release.map(|release| {
         let pin = pin(&release, &install);
         (release, pin)
     });
-    Some(Box::new(AptPackages { install, minimum, recommends, release, hold }))
-}
-
-fn read_minimum(
-    table: &Table<'_>,
-    value: Option<Located<Value>>,
-    install: &[String],
-) -> Option<BTreeMap<String, Version>> {
-    let mut minimum = BTreeMap::new();
-    let Some(value) = value else { return Some(minimum) };
-    let Value::Table(entries) = value.value else {
-        table.note("D004", value.span, "`minimum` must be a table of packages and versions", None);
-        return None;
-    };
-    for (name, version) in entries {
-        if !install.contains(&name.value) {
-            table.note("R012", name.span, format!("`{}` is not among `install`", name.value), None);
-            continue;
-        }
-        let parsed = match &version.value {
-            Value::String(text) => text.parse::<Version>().ok(),
-            _ => None,
-        };
-        match parsed {
-            Some(version) => drop(minimum.insert(name.value, version)),
-            None => table.note("R013", version.span, "this is no version of a Debian package", None),
-        }
-    }
-    Some(minimum)
+    Some(Box::new(AptPackages { install, versions, downgrade, recommends, release, hold }))
 }
 
 /// Prefers a release for just these packages, so that later upgrades stay with it too.
@@ -96,8 +73,8 @@ fn pin(release: &str, install: &[String]) -> FileResource {
 impl AptPackages {
     /// What is to change about a package: what it is now, and what it should be.
     fn lacks(&self, name: &str, database: &Database) -> Option<(String, String)> {
-        let minimum = self.minimum.get(name);
-        let wanted = minimum.map_or("installed".into(), |version| format!("at least {version}"));
+        let requirement = self.versions.get(name);
+        let wanted = requirement.map_or("installed".into(), ToString::to_string);
         let now = match database.get(name) {
             None => "not installed".into(),
             Some(package) if matches!(package.state.as_str(), "config-files" | "not-installed") => {
@@ -108,16 +85,45 @@ impl AptPackages {
                 format!("{}{flag}", package.state)
             }
             Some(package) => {
-                let is_enough = |minimum: &Version| {
-                    package.version.parse::<Version>().is_ok_and(|version| version >= *minimum)
+                let is_enough = |requirement: &Requirement| {
+                    package.version.parse().is_ok_and(|version: Version| requirement.accepts(&version))
                 };
-                if minimum.is_none_or(is_enough) {
+                if requirement.is_none_or(is_enough) {
                     return None;
                 }
                 package.version.clone()
             }
         };
-        Some((now, wanted))
+        let how = match (self.is_newer(name, database), self.downgrade) {
+            (false, _) => "",
+            (true, true) => ", by a downgrade",
+            (true, false) => ", which is older",
+        };
+        Some((now, format!("{wanted}{how}")))
+    }
+
+    /// Whether a package is there in a newer version than will do.
+    fn is_newer(&self, name: &str, database: &Database) -> bool {
+        let installed = database.get(name).and_then(|package| package.version.parse::<Version>().ok());
+        let requirement = self.versions.get(name);
+        requirement.zip(installed).is_some_and(|(requirement, version)| requirement.is_older_than(&version))
+    }
+
+    /// Refuses to take packages back to older versions where the recipe does not say that they may be.
+    fn refuse_downgrades(&self, database: &Database) -> Result<(), ResourceError> {
+        let newer = self.install.iter().filter(|name| !self.downgrade && self.is_newer(name, database));
+        let newer = newer.filter_map(|name| {
+            let (now, wanted) = self.lacks(name, database)?;
+            Some(format!("{name} is at {now}, and wanted is {wanted}"))
+        });
+        let newer: Vec<String> = newer.collect();
+        match newer.is_empty() {
+            true => Ok(()),
+            false => Err(ResourceError(format!(
+                "{}: packages are only downgraded where the recipe says `downgrade = true`; nothing was begun",
+                newer.join("; ")
+            ))),
+        }
     }
 
     /// Whether the recipe says if they are to be held.
@@ -132,17 +138,19 @@ impl AptPackages {
         }
     }
 
-    /// Those that have to change, as apt takes them: with the release, which then counts for what they depend on
-    /// too, as far as they need it.
-    pub(crate) fn arguments(&self, context: Context<'_>, database: &Database) -> Vec<String> {
+    /// Those that have to change, each with the release, which then counts for what they depend on too, as far as they
+    /// need it.
+    pub(crate) fn wishes(&self, context: Context<'_>, database: &Database) -> Vec<Wish> {
         // A pin that is new, or has changed, is for packages from elsewhere.
         let is_new_pin = self.judge_pin(context).is_ok_and(|judged| !judged.changes.is_empty());
         let names = self.install.iter().filter(|name| is_new_pin || self.lacks(name, database).is_some());
-        let with_release = |name: &String| match &self.release {
-            Some((release, _)) => format!("{name}/{release}"),
-            None => name.clone(),
+        let wish = |name: &String| Wish {
+            name: name.clone(),
+            release: self.release.as_ref().map(|(release, _)| release.clone()),
+            requirement: self.versions.get(name).cloned(),
+            downgrade: self.is_newer(name, database),
         };
-        names.map(with_release).collect()
+        names.map(wish).collect()
     }
 
     /// Those whose being held is not as it should be; `hold`: for those that should be.
@@ -159,15 +167,15 @@ impl AptPackages {
         log: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
         let database = Database::read(context.machine)?;
-        let names: Vec<String> = all.iter().flat_map(|one| one.arguments(context, &database)).collect();
-        if !names.is_empty() || database.is_unfinished() {
+        all.iter().try_for_each(|one| one.refuse_downgrades(&database))?;
+        let wishes: Vec<Wish> = all.iter().flat_map(|one| one.wishes(context, &database)).collect();
+        if !wishes.is_empty() || database.is_unfinished() {
             // What the recipe itself holds is released for the transaction, and held again after it.
             let own = all.iter().filter(|one| one.hold.is_some());
             let own = own.flat_map(|one| one.install.iter().filter(|name| is_held(&database, name)));
             let own: Vec<&str> = own.map(String::as_str).collect();
             apt::mark("unhold", &own, stop, log)?;
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            apt::install(&names, all.iter().any(|one| one.recommends), stop, log)?;
+            apt::install(&wishes, all.iter().any(|one| one.recommends), stop, log)?;
         }
         // Only now: a pin that is there says that its release has been applied.
         for (_, pin) in all.iter().filter_map(|one| one.release.as_ref()) {
@@ -268,6 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn one_version_and_no_other() {
+        let fake = fake("install ok installed", "0:2.0-1");
+        let changes = |keys: &str| fake.changes(&*resource(keys));
+        assert_eq!(changes("version = { q = \"2.0-1\" }"), [""; 0], "an epoch of 0 is none");
+        assert_eq!(changes("version = { q = \"2.1\" }"), ["package q: 0:2.0-1 → exactly 2.1"]);
+        let older = "version = { q = \"1.9\" }";
+        assert_eq!(changes(older), ["package q: 0:2.0-1 → exactly 1.9, which is older"]);
+        let allowed = format!("{older}, downgrade = true");
+        assert_eq!(changes(&allowed), ["package q: 0:2.0-1 → exactly 1.9, by a downgrade"]);
+        let refused = resource(older).apply(fake.context(), &[], &mut |_| {}).unwrap_err().to_string();
+        assert!(refused.contains("q is at 0:2.0-1") && refused.contains("`downgrade = true`"), "{refused}");
+        let database = Database::read(fake.context().machine).unwrap();
+        let wishes = resource(&allowed).as_packages().unwrap().wishes(fake.context(), &database);
+        assert_eq!((wishes[0].argument().as_str(), wishes[0].downgrade), ("q=1.9", true));
+    }
+
+    #[test]
     fn being_held_is_a_thing_of_its_own() {
         let (held, free) = (fake("hold ok installed", "1"), fake("install ok installed", "1"));
         assert_eq!(held.changes(&*resource("hold = true")), [""; 0]);
@@ -289,7 +314,9 @@ mod tests {
         assert_eq!(fake.changes(&*resource), expected);
         let packages = resource.as_packages().unwrap();
         let database = Database::read(fake.context().machine).unwrap();
-        let arguments = || packages.arguments(fake.context(), &database);
+        let arguments = || -> Vec<String> {
+            packages.wishes(fake.context(), &database).iter().map(Wish::argument).collect()
+        };
         assert_eq!(arguments(), ["q/buster-backports", "libstdc++-dev/buster-backports"], "the pin is new");
         let (_, pin) = packages.release.as_ref().unwrap();
         assert_eq!(pin.path, "/etc/apt/preferences.d/toril-buster-backports-q.pref");
@@ -309,6 +336,11 @@ mod tests {
             ("apt-packages = { install = [\"a b\"] }", "`a b` is no name of a package"),
             ("apt-packages = { install = [\"a\"], minimum = { b = \"1\" } }", "`b` is not among `install`"),
             ("apt-packages = { install = [\"a\"], minimum = { a = \"1 2\" } }", "no version of a Debian"),
+            ("apt-packages = { install = [\"a\"], version = { a = \"1 2\" } }", "no version of a Debian"),
+            (
+                "apt-packages = { install = [\"a\"], minimum = { a = \"1\" }, version = { a = \"2\" } }",
+                "`a` has a `minimum` already",
+            ),
             ("apt-packages = { install = [\"a\"], release = \"a=b\" }", "`a=b` is no name"),
             ("apt-packages = { install = [\"a\"], relase = \"b\" }", "did you mean `release`?"),
         ]);

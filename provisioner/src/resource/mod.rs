@@ -3,6 +3,7 @@
 mod apt_packages;
 mod apt_source;
 mod apt_source_pins;
+mod apt_versions;
 mod assertion;
 mod attributes;
 mod change;
