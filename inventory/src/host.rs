@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Transport;
+
 /// A machine that toril can be told to work on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
@@ -36,6 +38,12 @@ pub struct Ssh {
     pub identity: Option<PathBuf>,
     /// A known_hosts file used in place of the user's.
     pub known_hosts: Option<PathBuf>,
+    /// SHA-256 fingerprints of the only host keys that are accepted, as `SHA256:…`; known_hosts do not count then.
+    #[serde(default)]
+    pub host_key: Vec<String>,
+    /// What carries the connection.
+    #[serde(default)]
+    pub transport: Option<Transport>,
 }
 
 impl fmt::Display for Host {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::{Secret, Ssh};
+use crate::{Secret, Ssh, Transport};
 
 /// A value, and where it is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,8 @@ impl Layer {
             port,
             identity: path("identity"),
             known_hosts: path("known-hosts"),
+            host_key: text("host-key").iter().flat_map(|keys| keys.split(' ')).map(str::to_owned).collect(),
+            transport: text("transport").and_then(|name| Transport::parse(&name)),
         }
     }
 

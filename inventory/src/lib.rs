@@ -9,6 +9,7 @@ mod model;
 mod read;
 mod secret;
 mod ssh_config;
+mod transport;
 
 pub use address::AddressError;
 pub use host::{Host, Reach, Ssh};
@@ -16,3 +17,4 @@ pub use imported::Imported;
 pub use layer::{Layer, Said, Setting};
 pub use model::{Chosen, Explained, Feed, Feeding, Inventory, Target};
 pub use secret::{Secret, SecretError};
+pub use transport::{Transport, is_fingerprint};

@@ -9,7 +9,7 @@ use toril_document::{Located, Table, Value, nearest};
 
 use crate::layer::{Layer, Said, Setting};
 use crate::model::{Feed, Feeding, Group, Inventory, Member};
-use crate::{Secret, Ssh};
+use crate::{Secret, Ssh, Transport, is_fingerprint};
 
 /// Names that say by themselves what they are, so that no host and no group can have them.
 pub(crate) fn is_reserved(name: &str) -> bool {
@@ -90,6 +90,29 @@ fn read_layer(entry: &mut Table<'_>, layer: &mut Layer) {
     for key in ["identity", "known-hosts"] {
         if let Some(path) = entry.string(key) {
             keys.push((key, path.span, Setting::Path(home_path(&path.value))));
+        }
+    }
+    if let Some(name) = entry.string("transport") {
+        match Transport::parse(&name.value) {
+            Some(_) => keys.push(("transport", name.span, Setting::Text(name.value))),
+            None => entry.note("D006", name.span, "`transport` must be openssh or russh", None),
+        }
+    }
+    let span = entry.place("host-key");
+    if let Some(pins) = entry.strings("host-key") {
+        for pin in pins.iter().filter(|pin| !is_fingerprint(&pin.value)) {
+            let message = format!("`{}` is no fingerprint of a host's key", pin.value);
+            entry.note(
+                "I008",
+                pin.span.clone(),
+                message,
+                Some("ssh-keygen -lf FILE prints it: SHA256:…".into()),
+            );
+        }
+        let pins: Vec<String> = pins.into_iter().map(|pin| pin.value).collect();
+        // None is the same as the key not being there: it pins nothing.
+        if !pins.is_empty() {
+            keys.push(("host-key", span, Setting::Text(pins.join(" "))));
         }
     }
     let span = entry.place("sudo-password");

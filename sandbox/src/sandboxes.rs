@@ -105,6 +105,7 @@ impl Sandbox {
                 port: Some(self.port),
                 identity: Some(self.dir.join("id_ed25519")),
                 known_hosts: Some(self.dir.join("known_hosts")),
+                ..Ssh::default()
             }),
         }
     }

@@ -1,6 +1,7 @@
 //! A connection to a host, the delivery of the agent, and the framed protocol spoken with it.
 //!
-//! [`connect()`] opens the way to a host: the machine itself, or another one over the user's own `ssh`.
+//! [`connect()`] opens the way to a host: the machine itself, or another one over the user's own `ssh` or
+//! the client that is built in.
 //! [`Connection::start_agent`] makes sure that exactly this program is on the host, starts it there as
 //! root and returns a [`Channel`] of frames. The agent's side of the channel is [`FrameReader`],
 //! [`FrameWriter`] and [`handshake_agent`].
@@ -16,7 +17,10 @@ mod stderr;
 
 pub use channel::{Channel, ChannelError, ChannelReceiver, ChannelSender};
 pub use codec::{BLOB_PIECE, Decoder, Frame, FrameError, FrameReader, FrameWriter, Incoming, MAX_FRAME};
-pub use connect::{ConnectError, Connection, ConnectionInfo, OfferedKey, Options, connect, disconnect};
+pub use connect::{
+    ConnectError, Connection, ConnectionInfo, KEY_VARIABLE, OfferedKey, Options, PASSPHRASE_VARIABLE, Route,
+    chosen, connect, disconnect, route,
+};
 pub use hello::{HandshakeError, Hello, PROTOCOL, handshake_agent};
 pub use image::{AgentImage, ImageError};
 pub use process::Exit;

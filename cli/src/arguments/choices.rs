@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use toril_inventory::Transport;
 
-use super::values::{assignment, duration};
+use super::values::{assignment, duration, fingerprint, transport};
 use crate::view::ReportChoice;
 
 /// Which hosts, and how to get there.
@@ -38,6 +39,12 @@ pub(crate) struct Way {
     /// An option for ssh, as in ssh_config(5), such as `ProxyJump=gate`.
     #[arg(long = "ssh-option", short = 'o', value_name = "NAME=VALUE")]
     pub(crate) ssh_options: Vec<String>,
+    /// What carries connections over ssh: openssh, or russh, which is built in.
+    #[arg(long, value_name = "TRANSPORT", value_parser = transport)]
+    pub(crate) transport: Option<Transport>,
+    /// The fingerprint of the only host key to accept, SHA256:…; may be repeated.
+    #[arg(long = "host-key", value_name = "FINGERPRINT", value_parser = fingerprint)]
+    pub(crate) host_keys: Vec<String>,
     /// How long to try to reach a host.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,

@@ -45,6 +45,8 @@ fn rows(settings: &Settings) -> Vec<(String, String, String)> {
     let accel = settings.accel.value.map_or("KVM where it works", |accel| accel.name());
     let wait = format!("{}s", settings.wait.value.as_secs());
     let standing = format!("{}s", settings.standing.value.as_secs());
+    let transport =
+        settings.transport.value.map_or("openssh where there is an ssh", |transport| transport.name());
     let reports: Vec<String> = settings.reports.value.iter().map(ToString::to_string).collect();
     let reports = reports.join(" ");
     let mut rows = vec![
@@ -55,6 +57,7 @@ fn rows(settings: &Settings) -> Vec<(String, String, String)> {
         row("accel", &settings.accel, accel),
         row("wait", &settings.wait, wait),
         row("standing", &settings.standing, standing),
+        row("transport", &settings.transport, transport),
         row("reports", &settings.reports, if reports.is_empty() { "none" } else { &reports }),
     ];
     rows.extend(settings.vars.iter().map(|(name, value)| row(&format!("vars.{name}"), value, &value.value)));

@@ -33,6 +33,9 @@ pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
         connect_timeout: arguments.connect_timeout,
         ssh_options: arguments.ssh_options.clone(),
         standing: Some(standing).filter(|time| !time.is_zero()),
+        transport: arguments.transport,
+        usual_transport: Settings::here()?.transport.value,
+        host_keys: arguments.host_keys.clone(),
     };
     Ok(Way { image, sudo, options })
 }
@@ -85,6 +88,7 @@ pub(super) async fn connect(host: &Host, way: &Way, view: &View) -> Result<Clien
             transport: connection.transport,
             key_exchange: connection.key_exchange.as_deref(),
             host_key: connection.host_key.as_deref(),
+            weaker: connection.weaker.as_deref(),
             uploaded,
         };
         view.show(Some(&host.name), &shown);

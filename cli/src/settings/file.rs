@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use toril_document::{Document, Located, Problems, Source, Table, Value};
+use toril_inventory::Transport;
 
 use crate::arguments::Accel;
 use crate::view::ReportChoice;
@@ -19,6 +20,7 @@ pub(crate) struct SettingsFile {
     pub(crate) accel: Option<(Accel, usize)>,
     pub(crate) wait: Option<(Duration, usize)>,
     pub(crate) standing: Option<(Duration, usize)>,
+    pub(crate) transport: Option<(Transport, usize)>,
     pub(crate) reports: Option<(Vec<ReportChoice>, usize)>,
     /// Variables of the recipe.
     pub(crate) vars: BTreeMap<String, (String, usize)>,
@@ -80,6 +82,13 @@ fn read(table: &mut Table<'_>, directory: &Path) -> SettingsFile {
     };
     let wait = duration("wait");
     let standing = duration("standing");
+    let transport = table.string("transport").and_then(|text| {
+        let transport = Transport::parse(&text.value).map(|transport| (transport, line(&text.span)));
+        if transport.is_none() {
+            table.note("D006", text.span, "`transport` must be openssh or russh", None);
+        }
+        transport
+    });
     let reports = table.strings("reports").map(|texts| {
         let first = texts.first().map_or(0, |text| line(&text.span));
         let mut reports = Vec::new();
@@ -102,6 +111,7 @@ fn read(table: &mut Table<'_>, directory: &Path) -> SettingsFile {
         accel,
         wait,
         standing,
+        transport,
         reports,
         vars,
         set,

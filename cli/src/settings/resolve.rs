@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toril_document::Problems;
+use toril_inventory::Transport;
 
 use super::SettingsFile;
 use crate::arguments::Accel;
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) accel: Setting<Option<Accel>>,
     pub(crate) wait: Setting<Duration>,
     pub(crate) standing: Setting<Duration>,
+    /// None: OpenSSH where there is one.
+    pub(crate) transport: Setting<Option<Transport>>,
     pub(crate) reports: Setting<Vec<ReportChoice>>,
     /// Variables of the recipe.
     pub(crate) vars: BTreeMap<String, Variable>,
@@ -118,6 +121,14 @@ impl Settings {
                 toril_document::parse_duration,
                 |f| f.standing,
                 Duration::ZERO,
+            )?,
+            transport: pick.one(
+                "TORIL_TRANSPORT",
+                |text| {
+                    Transport::parse(text).map(Some).ok_or_else(|| "it must be openssh or russh".to_owned())
+                },
+                |f| f.transport.map(|(transport, line)| (Some(transport), line)),
+                None,
             )?,
             reports: pick.one("TORIL_REPORTS", reports, |f| f.reports.clone(), Vec::new())?,
             vars: pick.variables(|file| &file.vars),

@@ -68,9 +68,12 @@ impl Human {
             Shown::Choices { recipe, suite, hosts } => self.choices(*recipe, *suite, hosts),
             Shown::Step { text } => self.step(host, text),
             Shown::Note { text } => self.line(host, text),
-            Shown::Connected { transport, key_exchange, host_key, uploaded } => {
+            Shown::Connected { transport, key_exchange, host_key, weaker, uploaded } => {
                 if let Some(size) = uploaded {
                     self.line(host, &format!("put the agent there ({})", plan::bytes(*size as u64)));
+                }
+                if let Some(weaker) = weaker {
+                    self.line(host, weaker);
                 }
                 if self.verbose {
                     let exchange =

@@ -20,6 +20,9 @@ pub(crate) enum Shown<'e> {
         transport: &'e str,
         key_exchange: Option<&'e str>,
         host_key: Option<&'e str>,
+        /// What is to be said of a key exchange that could be stronger.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weaker: Option<&'e str>,
         /// Bytes sent, where the agent had to be put there.
         uploaded: Option<usize>,
     },

@@ -95,6 +95,88 @@ pub enum ConnectError {
         /// The command that forgets the old key.
         forget: Option<String>,
     },
+    /// The host's key is none of those that were pinned.
+    #[error(
+        "THE HOST'S KEY IS NOT THE ONE THAT IS PINNED. Nothing was sent to it.\nit offers {key}\npinned: {pins}"
+    )]
+    HostKeyNotPinned {
+        /// The key that it offers.
+        key: OfferedKey,
+        /// The fingerprints that would do.
+        pins: String,
+    },
+    /// The host's key was revoked.
+    #[error("THE HOST'S KEY IS REVOKED ({place}). Nothing was sent to it.\nit offers {key}")]
+    HostKeyRevoked {
+        /// The key that it offers.
+        key: OfferedKey,
+        /// File and line that revoke it.
+        place: String,
+    },
+    /// The host's key would have to be vouched for by an authority.
+    #[error(
+        "the host's key is vouched for only by an authority ({place}), which the built-in client does not check: it offers {key}"
+    )]
+    HostAuthority {
+        /// The key that it offers.
+        key: OfferedKey,
+        /// File and line of the authority.
+        place: String,
+    },
+    /// No safe way to speak with the host.
+    #[error("{place} has no {kind} algorithm that is safe enough\nhere: {ours}\nthere: {theirs}")]
+    NoAlgorithm {
+        /// Host and port.
+        place: String,
+        /// What for.
+        kind: String,
+        /// What this side offers.
+        ours: String,
+        /// What the host offers.
+        theirs: String,
+    },
+    /// A known_hosts file could not be read or written.
+    #[error("the known_hosts file {} cannot be used", file.display())]
+    KnownHosts {
+        /// The file.
+        file: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The user's ssh configuration could not be read.
+    #[error("ssh's configuration {} cannot be read", file.display())]
+    Configuration {
+        /// The file.
+        file: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Something that only OpenSSH can do.
+    #[error("the built-in ssh client cannot do this: {what}")]
+    NeedsOpenssh {
+        /// What, and where it stands.
+        what: String,
+    },
+    /// Something that only the built-in client can do.
+    #[error("OpenSSH was chosen, and {what} is only for the built-in client")]
+    OnlyRussh {
+        /// What.
+        what: &'static str,
+    },
+    /// An option that the built-in client does not know.
+    #[error("the built-in ssh client does not know the option `{option}`")]
+    Option {
+        /// The option as it was given.
+        option: String,
+    },
+    /// A private key is not usable.
+    #[error("{key} cannot be used: {reason}")]
+    Key {
+        /// Its file, or where else it is.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The host did not accept any key.
     #[error(
         "{who}: permission denied; the host accepts: {methods}; {}{}",
@@ -149,8 +231,27 @@ impl ConnectError {
                     "only if you know why it changed, and the provider's console shows the same fingerprint: forget the old key{forget}"
                 )
             }
+            Self::HostKeyNotPinned { .. } => {
+                "only if the provider's console shows the same fingerprint: pin this one (host-key, --host-key)".into()
+            }
+            Self::HostKeyRevoked { .. } => "find out why it was revoked; the host needs a new key".into(),
+            Self::HostAuthority { .. } => {
+                "use OpenSSH (--transport openssh), or pin the host's own key (host-key, --host-key)".into()
+            }
+            Self::NoAlgorithm { .. } => "update sshd on the host, or mend its configuration".into(),
+            Self::KnownHosts { .. } | Self::Configuration { .. } => "see who may read and write the file".into(),
+            Self::NeedsOpenssh { .. } => {
+                "use OpenSSH (--transport openssh, apt install openssh-client), or change ssh's configuration".into()
+            }
+            Self::OnlyRussh { .. } => {
+                "leave the choice out (--transport, `transport`), or use --transport russh; for OpenSSH, a key is named by identity or held by an agent, and a host key stands in known_hosts".into()
+            }
+            Self::Option { .. } => {
+                "it knows HostName, Port, User, IdentityFile, IdentitiesOnly, UserKnownHostsFile, ProxyJump and RekeyLimit; for others use --transport openssh".into()
+            }
+            Self::Key { .. } => "look at the key: `ssh-keygen -yf FILE` reads it and shows its public half".into(),
             Self::PermissionDenied { .. } => {
-                "check the login name and the key (identity); a key with a passphrase must be in ssh-agent (ssh-add)"
+                "check the login name and the key (identity); a key with a passphrase must be in ssh-agent (ssh-add), or its passphrase in TORIL_SSH_PASSPHRASE"
                     .into()
             }
             Self::Closed { .. } => {

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
+use super::{KEY_VARIABLE, PASSPHRASE_VARIABLE};
 use crate::image::AgentImage;
 use crate::process::{Exit, Process};
 use crate::start::{Script, StartError, Sudo};
@@ -22,6 +23,8 @@ impl Local {
         };
         let mut child = Command::new("/bin/sh")
             .args(["-c", &script.user, "toril", &script.root])
+            .env_remove(KEY_VARIABLE)
+            .env_remove(PASSPHRASE_VARIABLE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,7 +3,7 @@
 /// What is known about a connection, for people. What the way to the host does not have is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// `local` or `openssh`.
+    /// `local`, `openssh` or `russh`.
     pub transport: &'static str,
     /// Key exchange algorithm.
     pub key_exchange: Option<String>,
@@ -13,6 +13,8 @@ pub struct ConnectionInfo {
     pub authenticated: Option<String>,
     /// What the server says it is, e.g. `OpenSSH_9.2p1 Debian-2`.
     pub server: Option<String>,
+    /// What is to be said of a key exchange where the other transport may have had a stronger one.
+    pub weaker: Option<String>,
 }
 
 /// Reads the log of a connection that was made.
@@ -23,6 +25,7 @@ pub(super) fn info(log: &str) -> ConnectionInfo {
         host_key: last(log, "debug1: Server host key: "),
         authenticated: last(log, "Authenticated to ").map(|text| text.trim_end_matches('.').to_owned()),
         server: last(log, "remote software version "),
+        weaker: None,
     }
 }
 

@@ -19,11 +19,11 @@ use crate::image::AgentImage;
 use crate::process::{Exit, Process};
 use crate::start::{Script, StartError, Sudo, remote_command};
 
-use super::Options;
 use super::classify::classify;
 use super::error::ConnectError;
 use super::log::{ConnectionInfo, end, ended, info};
 use super::standing::Standing;
+use super::{KEY_VARIABLE, LOGIN, Options, PASSPHRASE_VARIABLE};
 
 const PREFIX: &str = "toril-ssh-";
 /// Locked by the program that uses the directory.
@@ -32,8 +32,6 @@ const OWNER: &str = "owner";
 const LONGEST: usize = 60;
 /// How long the master stays when the program that started it was killed, in seconds.
 const PERSIST: u32 = 10;
-/// What a login may take beyond the connection, when nobody is asked anything.
-const LOGIN: Duration = Duration::from_secs(60);
 
 /// A connected master. It ends when this is dropped and no command runs over it any more.
 #[derive(Debug)]
@@ -72,6 +70,9 @@ impl Master {
         let mut command = Command::new(program);
         command
             .args(arguments(ssh, options, [&socket, &log], interactive))
+            // Its children need not know them.
+            .env_remove(KEY_VARIABLE)
+            .env_remove(PASSPHRASE_VARIABLE)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)

@@ -1,27 +1,35 @@
 //! Ways to a host.
 
+mod choose;
 mod classify;
 mod error;
 mod local;
 mod log;
 mod master;
+mod russh;
 mod standing;
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-use toril_inventory::{Host, Reach};
+use toril_inventory::{Host, Reach, Transport};
 
 use crate::channel::Channel;
 use crate::image::AgentImage;
 use crate::start::{Limits, StartError, Sudo, drive};
 
+pub use self::russh::{KEY_VARIABLE, PASSPHRASE_VARIABLE, Route, route};
+pub use choose::chosen;
 pub use error::{ConnectError, OfferedKey};
 pub use log::ConnectionInfo;
 pub use standing::disconnect;
 
 use local::Local;
 use master::Master;
+
+/// What a login may take beyond the connection, when nobody is asked anything.
+const LOGIN: Duration = Duration::from_secs(60);
 
 /// How to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +43,12 @@ pub struct Options {
     pub ssh_options: Vec<String>,
     /// How long a connection stays that nobody uses, for the next program; nothing: it ends with this one. OpenSSH only.
     pub standing: Option<Duration>,
+    /// What carries connections, whatever a host's entry says.
+    pub transport: Option<Transport>,
+    /// What carries connections where a host's entry does not say it either.
+    pub usual_transport: Option<Transport>,
+    /// Fingerprints of the only host keys that are accepted, in place of those of a host's entry.
+    pub host_keys: Vec<String>,
 }
 
 impl Default for Options {
@@ -44,6 +58,9 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(15),
             ssh_options: Vec::new(),
             standing: None,
+            transport: None,
+            usual_transport: None,
+            host_keys: Vec::new(),
         }
     }
 }
@@ -56,7 +73,8 @@ pub struct Connection(Way);
 #[derive(Debug)]
 enum Way {
     Local(Local),
-    Ssh(Box<Master>),
+    Openssh(Box<Master>),
+    Russh(Box<self::russh::Client>),
 }
 
 /// Opens the way to a host. It needs a tokio runtime with time and I/O, of any flavour.
@@ -66,7 +84,13 @@ enum Way {
 pub async fn connect(host: &Host, options: &Options) -> Result<Connection, ConnectError> {
     Ok(Connection(match &host.reach {
         Reach::Local => Way::Local(Local),
-        Reach::Ssh(ssh) => Way::Ssh(Box::new(Master::start(ssh, options).await?)),
+        Reach::Ssh(ssh) => match chosen(ssh, options)? {
+            Transport::Openssh => Way::Openssh(Box::new(Master::start(ssh, options).await?)),
+            Transport::Russh => {
+                let interactive = options.interactive && std::io::stdin().is_terminal();
+                Way::Russh(Box::new(self::russh::Client::start(ssh, options, interactive).await?))
+            }
+        },
     }))
 }
 
@@ -79,7 +103,8 @@ impl Connection {
     pub async fn start_agent(&self, image: &AgentImage, sudo: &Sudo) -> Result<Channel, StartError> {
         let process = match &self.0 {
             Way::Local(local) => local.start(image, sudo)?,
-            Way::Ssh(master) => master.start_command(image, sudo).await?,
+            Way::Openssh(master) => master.start_command(image, sudo).await?,
+            Way::Russh(client) => client.start_command(image, sudo).await?,
         };
         drive(process, image, sudo, &Limits::default()).await
     }
@@ -89,29 +114,32 @@ impl Connection {
     pub fn facts(&self) -> ConnectionInfo {
         match &self.0 {
             Way::Local(_) => ConnectionInfo { transport: "local", ..ConnectionInfo::default() },
-            Way::Ssh(master) => master.facts(),
+            Way::Openssh(master) => master.facts(),
+            Way::Russh(client) => client.facts(),
         }
     }
 
-    /// The control socket of the ssh process that holds the connection, to be used with `ssh -S`.
+    /// The control socket of the ssh process that holds the connection, to be used with `ssh -S`, if one does.
     #[must_use]
     pub fn control_socket(&self) -> Option<&Path> {
         match &self.0 {
-            Way::Local(_) => None,
-            Way::Ssh(master) => Some(master.control_socket()),
+            Way::Local(_) | Way::Russh(_) => None,
+            Way::Openssh(master) => Some(master.control_socket()),
         }
     }
 
     /// Whether it was there already, so that it may have been lost while nobody used it.
     #[must_use]
     pub fn is_reused(&self) -> bool {
-        matches!(&self.0, Way::Ssh(master) if master.is_reused())
+        matches!(&self.0, Way::Openssh(master) if master.is_reused())
     }
 
     /// Closes the connection. Channels that are still open keep it until they are gone.
     pub async fn close(self) {
-        if let Way::Ssh(master) = self.0 {
-            master.close().await;
+        match self.0 {
+            Way::Local(_) => {}
+            Way::Openssh(master) => master.close().await,
+            Way::Russh(client) => client.close().await,
         }
     }
 }

@@ -109,7 +109,8 @@ async fn look(
         view.show(Some(name), &Shown::Checks { checks: &way::checks(ssh, way), all: true });
     }
     let mut client = fleet.connect(turn, &host, way, view).await?;
-    let mut checks = vec![way::round_trip(&mut client).await?];
+    let mut checks: Vec<Check> = way::connection(&client).into_iter().collect();
+    checks.push(way::round_trip(&mut client).await?);
     checks.extend(client.preflight(true, clock()).await?);
     if host.sandbox {
         // Guests are emulated there without anybody asking for it.

@@ -38,6 +38,8 @@ pub(super) fn test(arguments: &RecipeTest) -> Result<Status, UsageError> {
         inventory: None,
         ask_sudo_password: false,
         ssh_options: Vec::new(),
+        transport: None,
+        host_keys: Vec::new(),
         connect_timeout: CONNECT,
         standing: Some(Duration::ZERO),
         output: arguments.output.clone(),

@@ -1,4 +1,4 @@
-//! The transport against the real ssh and a real sshd.
+//! Both transports against a real sshd.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,4 +9,5 @@
 mod connecting;
 mod delivery;
 mod measure;
+mod russh;
 mod support;

@@ -1,4 +1,4 @@
-//! What a start costs beside the plain ssh: `cargo test -p toril-transport --test openssh -- --ignored measure --nocapture`
+//! What a start costs beside the plain ssh: `cargo test -p toril-transport --test ssh -- --ignored measure --nocapture`
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! A real sshd in namespaces of its own: what it does to /var/lib, /run and /etc/passwd ends with it.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use toril_inventory::{Host, Reach, Ssh};
+use toril_inventory::{Host, Reach, Ssh, Transport};
 use toril_transport::{AgentImage, Incoming, Options};
 
 /// A login without any right, made for the test.
@@ -107,6 +108,7 @@ impl Server {
             port: Some(port),
             identity: Some(at.join("id")),
             known_hosts: Some(at.join("known_hosts")),
+            ..Ssh::default()
         };
         let server = Self { directory, ssh, process };
         wait("sshd listens", || server.log().contains("Server listening"));
@@ -161,8 +163,39 @@ pub fn host(ssh: Ssh) -> Host {
     Host { name: "test".into(), reach: Reach::Ssh(ssh), sandbox: false }
 }
 
+thread_local! {
+    /// By what this thread's test connects.
+    static BY: Cell<Transport> = const { Cell::new(Transport::Openssh) };
+}
+
+pub fn transport() -> Transport {
+    BY.get()
+}
+
+pub fn connect_by(transport: Transport) {
+    BY.set(transport);
+}
+
+/// Makes a test of each function for each transport.
+macro_rules! by_both {
+    ($($name:ident),* $(,)?) => {
+        by_both!(@ openssh Openssh $($name)*);
+        by_both!(@ russh Russh $($name)*);
+    };
+    (@ $module:ident $transport:ident $($name:ident)*) => {
+        mod $module {
+            $(#[tokio::test(flavor = "current_thread")]
+            async fn $name() {
+                $crate::support::connect_by(toril_inventory::Transport::$transport);
+                super::$name().await;
+            })*
+        }
+    };
+}
+pub(crate) use by_both;
+
 pub fn options() -> Options {
-    Options { connect_timeout: Duration::from_secs(5), ..Options::default() }
+    Options { connect_timeout: Duration::from_secs(5), transport: Some(transport()), ..Options::default() }
 }
 
 pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
@@ -173,7 +206,16 @@ pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The example program, built here because `cargo test --test openssh` alone does not.
+/// As [`wait`], while connections go on.
+pub async fn wait_on(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The example program, built here because `cargo test --test ssh` alone does not.
 pub fn echo_agent() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {

@@ -1,4 +1,4 @@
-//! Connecting to a real sshd with the real ssh: keys, failures, and the end of the master process.
+//! Connecting to a real sshd: failures by both transports; the master process and questions of the real ssh.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,9 +8,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, Setup, echo_image, host, options, unable, wait};
-use toril_inventory::Ssh;
+use crate::support::{Server, Setup, by_both, echo_image, host, options, transport, unable, wait};
+use toril_inventory::{Ssh, Transport};
 use toril_transport::{ConnectError, Options, Sudo, connect};
+
+by_both!(each_failure_has_its_message);
 
 async fn failure(ssh: &Ssh) -> ConnectError {
     let begun = Instant::now();
@@ -21,13 +23,12 @@ async fn failure(ssh: &Ssh) -> ConnectError {
 }
 
 /// What ssh-keygen says about the server's key.
-fn fingerprint(server: &Server) -> String {
+pub fn fingerprint(server: &Server) -> String {
     let key = server.directory.path().join("host.pub");
     let output = Command::new("ssh-keygen").arg("-lf").arg(key).output().unwrap();
     String::from_utf8(output.stdout).unwrap().split(' ').nth(1).unwrap().to_owned()
 }
 
-#[tokio::test(flavor = "current_thread")]
 async fn each_failure_has_its_message() {
     if unable().is_some() {
         return;
@@ -41,7 +42,12 @@ async fn each_failure_has_its_message() {
     match failure(&Ssh { known_hosts: Some(empty), ..good.clone() }).await {
         ConnectError::UnknownHostKey { key: Some(key), command } => {
             assert_eq!((key.kind.as_str(), key.fingerprint), ("ssh-ed25519", fingerprint(&server)));
-            assert!(command.contains("-p ") && command.contains("root@127.0.7.1"), "{command}");
+            match transport() {
+                Transport::Openssh => {
+                    assert!(command.contains("-p ") && command.contains("root@127.0.7.1"), "{command}");
+                }
+                Transport::Russh => assert_eq!(command, format!("--host-key {}", fingerprint(&server))),
+            }
         }
         other => panic!("{other:?}"),
     }
@@ -116,17 +122,20 @@ async fn the_master_ends_with_the_connection() {
     wait("a dropped connection's master ends", || gone(pid));
 }
 
-const ROLE: &str = "TORIL_TEST_HOST";
+pub const ROLE: &str = "TORIL_TEST_HOST";
+pub const OPTION: &str = "TORIL_TEST_OPTION";
 
 /// Not a test of its own: the client that the tests below start, as a process that can be killed.
 #[tokio::test(flavor = "current_thread")]
 #[ignore = "started by other tests"]
 async fn client() {
     let Ok(ssh) = std::env::var(ROLE) else { return };
-    let options = Options { interactive: true, ..options() };
+    let ssh_options = std::env::var(OPTION).into_iter().collect();
+    let options = Options { interactive: true, transport: None, ssh_options, ..options() };
     match connect(&host(serde_json::from_str(&ssh).unwrap()), &options).await {
         Ok(connection) => {
-            println!("socket={}", connection.control_socket().unwrap().display());
+            let socket = connection.control_socket().map(|socket| socket.display().to_string());
+            println!("by={} socket={}", connection.facts().transport, socket.unwrap_or_default());
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).unwrap();
         }
@@ -134,7 +143,7 @@ async fn client() {
     }
 }
 
-fn client_arguments() -> Vec<String> {
+pub fn client_arguments() -> Vec<String> {
     let program = std::env::current_exe().unwrap().display().to_string();
     [&program, "--exact", "connecting::client", "--ignored", "--nocapture"].map(str::to_owned).into()
 }

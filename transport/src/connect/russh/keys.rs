@@ -1,0 +1,206 @@
+//! Private keys: of files, of the environment, and of an agent.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::AgentClient;
+use russh::keys::{HashAlg, PrivateKey, PublicKey, decode_secret_key};
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use super::super::error::ConnectError;
+use super::ask;
+use super::route::Hop;
+
+/// The environment variable that holds a private key.
+pub const KEY_VARIABLE: &str = "TORIL_SSH_KEY";
+/// The environment variable that holds the passphrase of private keys.
+pub const PASSPHRASE_VARIABLE: &str = "TORIL_SSH_PASSPHRASE";
+
+/// How often a passphrase is asked for.
+const TRIES: usize = 3;
+
+pub(super) type Agent = AgentClient<UnixStream>;
+
+/// A key that may be offered, and how it is called in messages.
+pub(super) enum Offer {
+    Own { label: String, key: Arc<PrivateKey> },
+    OfAgent { label: String, key: PublicKey },
+}
+
+/// The keys for a machine.
+#[derive(Default)]
+pub(super) struct Keys {
+    pub(super) offers: Vec<Offer>,
+    pub(super) agent: Option<Agent>,
+    /// What is wrong with keys that are not offered.
+    pub(super) notes: Vec<String>,
+}
+
+/// A variable of the environment, unless it is empty.
+pub(super) fn variable(name: &str) -> Option<Zeroizing<String>> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty()).map(Zeroizing::new)
+}
+
+impl Keys {
+    /// Gathers them. `interactive`: a passphrase may be asked for.
+    pub(super) async fn gather(hop: &Hop, interactive: bool) -> Result<Keys, ConnectError> {
+        let mut keys = Keys::default();
+        if let Some(text) = variable(KEY_VARIABLE).filter(|_| !hop.named) {
+            let name = format!("the key in {KEY_VARIABLE}");
+            match open(&text, &name, interactive).await {
+                Ok(Some(key)) => keys.own(&name, key),
+                Ok(None) => return Err(unusable(&name, "it has a passphrase")),
+                Err(reason) => return Err(unusable(&name, &reason)),
+            }
+            return Ok(keys);
+        }
+        let held = keys.ask_agent().await;
+        let mut offered = Vec::new();
+        for file in &hop.identities {
+            keys.add_file(file, hop, &held, interactive, &mut offered).await?;
+        }
+        if !hop.only {
+            // Those of the agent come first, as in OpenSSH: they cost nobody a passphrase.
+            let others = held.into_iter().filter(|(key, _)| !offered.contains(key));
+            let others = others.map(|(key, comment)| Offer::OfAgent { label: label(&comment, &key), key });
+            keys.offers = others.chain(std::mem::take(&mut keys.offers)).collect();
+        }
+        Ok(keys)
+    }
+
+    fn own(&mut self, name: &str, key: PrivateKey) {
+        self.offers.push(Offer::Own { label: label(name, key.public_key()), key: Arc::new(key) });
+    }
+
+    /// The keys that an agent holds, if there is one.
+    async fn ask_agent(&mut self) -> Vec<(PublicKey, String)> {
+        let Some(socket) = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()) else {
+            return Vec::new();
+        };
+        let asked = async {
+            let mut agent = AgentClient::connect_uds(&socket).await?;
+            let identities = agent.request_identities().await?;
+            Ok::<_, russh::keys::Error>((agent, identities))
+        };
+        match asked.await {
+            Ok((agent, identities)) => {
+                self.agent = Some(agent);
+                let keys = identities.into_iter().filter_map(|identity| match identity {
+                    AgentIdentity::PublicKey { key, comment } => Some((key, comment)),
+                    AgentIdentity::Certificate { .. } => None,
+                });
+                keys.collect()
+            }
+            Err(error) => {
+                let socket = Path::new(&socket).display();
+                self.notes.push(format!("the agent of SSH_AUTH_SOCK ({socket}) did not answer: {error}"));
+                Vec::new()
+            }
+        }
+    }
+
+    async fn add_file(
+        &mut self,
+        file: &Path,
+        hop: &Hop,
+        held: &[(PublicKey, String)],
+        interactive: bool,
+        offered: &mut Vec<PublicKey>,
+    ) -> Result<(), ConnectError> {
+        let text = match fs::read_to_string(file).map(Zeroizing::new) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !hop.named => return Ok(()),
+            Err(source) => return Err(ConnectError::Identity { file: file.to_owned(), source }),
+        };
+        let name = file.display().to_string();
+        if is_open(file) {
+            self.notes.push(format!("{name} can be read by others, so it is not used (chmod 600 {name})"));
+            return Ok(());
+        }
+        // An agent that holds it has its passphrase already.
+        let public = public_half(file, &text);
+        if let Some((key, comment)) =
+            public.as_ref().and_then(|key| held.iter().find(|(held, _)| held.key_data() == key.key_data()))
+        {
+            offered.push(key.clone());
+            self.offers.push(Offer::OfAgent { label: label(comment, key), key: key.clone() });
+            return Ok(());
+        }
+        match open(&text, &name, interactive).await {
+            Ok(Some(key)) => self.own(&name, key),
+            Ok(None) => self.notes.push(format!(
+                "{name} has a passphrase: put it into {PASSPHRASE_VARIABLE}, or the key into ssh-agent"
+            )),
+            Err(reason) if hop.named => return Err(unusable(&name, &reason)),
+            Err(reason) => self.notes.push(format!("{name} cannot be used: {reason}")),
+        }
+        Ok(())
+    }
+}
+
+fn unusable(key: &str, reason: &str) -> ConnectError {
+    ConnectError::Key { key: key.to_owned(), reason: reason.to_owned() }
+}
+
+/// A key's text as a key; `None`: it needs a passphrase that nobody gives.
+async fn open(text: &str, name: &str, interactive: bool) -> Result<Option<PrivateKey>, String> {
+    let words = |error: russh::keys::Error| match error {
+        russh::keys::Error::CouldNotReadKey => {
+            "it is no private key in OpenSSH's format or PEM (`ssh-keygen -p` converts one)".to_owned()
+        }
+        error => error.to_string(),
+    };
+    match decode_secret_key(text, None) {
+        Ok(key) => return Ok(Some(key)),
+        Err(error) if is_encrypted(text, &error) => {}
+        Err(error) => return Err(words(error)),
+    }
+    if let Some(passphrase) = variable(PASSPHRASE_VARIABLE) {
+        return decode_secret_key(text, Some(&passphrase))
+            .map(Some)
+            .map_err(|_| format!("the passphrase in {PASSPHRASE_VARIABLE} does not open it"));
+    }
+    if !interactive {
+        return Ok(None);
+    }
+    for _ in 0..TRIES {
+        let passphrase = ask::passphrase(name.to_owned()).await;
+        let passphrase =
+            passphrase.map_err(|error| format!("its passphrase cannot be asked for: {error}"))?;
+        if let Ok(key) = decode_secret_key(text, Some(&passphrase)) {
+            return Ok(Some(key));
+        }
+    }
+    Err("none of the passphrases opens it".into())
+}
+
+fn is_encrypted(text: &str, error: &russh::keys::Error) -> bool {
+    matches!(error, russh::keys::Error::KeyIsEncrypted)
+        || text.contains("BEGIN ENCRYPTED PRIVATE KEY")
+        || text.contains("Proc-Type: 4,ENCRYPTED")
+}
+
+/// Of the text, where its format shows it, else of the file beside it.
+fn public_half(file: &Path, text: &str) -> Option<PublicKey> {
+    let beside = || {
+        let mut path = file.as_os_str().to_owned();
+        path.push(".pub");
+        russh::keys::load_public_key(path).ok()
+    };
+    PrivateKey::from_openssh(text).ok().map(|key| key.public_key().clone()).or_else(beside)
+}
+
+/// As OpenSSH judges it: others must not be able to read one's key.
+fn is_open(file: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    fs::metadata(file).is_ok_and(|data| data.uid() == me && data.mode() & 0o077 != 0)
+}
+
+fn label(name: &str, key: &PublicKey) -> String {
+    format!("{name} {} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
+}

@@ -1,0 +1,75 @@
+//! From a name and a port to an open socket.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::super::error::ConnectError;
+use super::route::Hop;
+
+/// Opens a socket to the first address that answers.
+pub(super) async fn open(hop: &Hop, limit: Duration) -> Result<TcpStream, ConnectError> {
+    let deadline = Instant::now() + limit;
+    let place = || hop.place();
+    let late = || ConnectError::TimedOut { place: place(), during: "" };
+    let addresses = timeout_at(deadline, addresses(&hop.host, hop.port)).await.map_err(|_| late())??;
+    let mut last = None;
+    for (number, address) in addresses.iter().enumerate() {
+        // Each of the addresses that are left gets its share of the time.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - number).unwrap_or(1);
+        let error = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // It only costs time when this fails.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        last = Some(match error.kind() {
+            io::ErrorKind::ConnectionRefused => ConnectError::Refused { place: place() },
+            io::ErrorKind::TimedOut => late(),
+            _ => ConnectError::NoRoute { place: place(), reason: words(&error) },
+        });
+    }
+    Err(last.unwrap_or_else(late))
+}
+
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// The resolver of the system is asked by `getent`: a static program must not load its modules.
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let unresolved = |reason: String| ConnectError::NameNotResolved { name: host.to_owned(), reason };
+    let output = Command::new("getent")
+        .args(["ahosts", "--", host])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| unresolved(format!("`getent` cannot be run: {}", words(&error))))?;
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let address = line.split_whitespace().next().and_then(|text| text.parse::<IpAddr>().ok());
+        if let Some(address) = address.map(|address| SocketAddr::new(address, port))
+            && !found.contains(&address)
+        {
+            found.push(address);
+        }
+    }
+    if found.is_empty() {
+        return Err(unresolved("Name or service not known".into()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,171 @@
+//! From a host of the inventory to the machines that are connected to one after the other.
+
+use std::path::PathBuf;
+
+use toril_inventory::Ssh;
+
+use super::super::Options;
+use super::super::error::ConnectError;
+use super::config::Config;
+use super::known_hosts::{Known, name};
+
+/// Jump hosts may have jump hosts of their own, but not without end.
+const MOST_HOPS: usize = 8;
+
+/// A machine on the way, the host itself included.
+#[derive(Debug, Clone)]
+pub(super) struct Hop {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) user: String,
+    /// Private key files, in the order in which they are offered.
+    pub(super) identities: Vec<PathBuf>,
+    /// The files were named: one that is missing is an error.
+    pub(super) named: bool,
+    /// Keys of the agent are offered only if they are those of the files.
+    pub(super) only: bool,
+    pub(super) known_hosts: Vec<PathBuf>,
+    /// The known_hosts file was named for this host: no key is asked about.
+    pub(super) strict: bool,
+    /// Fingerprints that take the place of known_hosts.
+    pub(super) pins: Vec<String>,
+    pub(super) rekey: Option<usize>,
+}
+
+/// How a host is reached by the built-in client, as far as is known without connecting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// `user@host port N` of the jump hosts and then of the host.
+    pub hops: Vec<String>,
+    /// The host as known_hosts files call it.
+    pub name: String,
+    /// What vouches for the host's key: a pin, or a line of a known_hosts file.
+    pub known: Option<String>,
+}
+
+impl Hop {
+    /// Host and port as messages say them.
+    pub(super) fn place(&self) -> String {
+        format!("{} port {}", self.host, self.port)
+    }
+
+    /// The host's name in known_hosts.
+    pub(super) fn name(&self) -> String {
+        name(&self.host, self.port)
+    }
+
+    pub(super) fn known(&self) -> Result<Known, ConnectError> {
+        Known::read(&self.known_hosts, &self.name())
+    }
+}
+
+/// The route to a host. Nothing is connected to.
+///
+/// # Errors
+/// [`ConnectError`] when ssh's configuration or known_hosts cannot be read, or says what only OpenSSH can do.
+pub fn route(ssh: &Ssh, options: &Options) -> Result<Route, ConnectError> {
+    let hops = hops(ssh, options)?;
+    let last = hops.last();
+    let known = match last {
+        Some(hop) if !hop.pins.is_empty() => Some(format!("pinned: {}", hop.pins.join(", "))),
+        Some(hop) => hop.known()?.place().map(str::to_owned),
+        None => None,
+    };
+    let name = last.map_or_else(String::new, Hop::name);
+    Ok(Route { hops: hops.iter().map(|hop| format!("{}@{}", hop.user, hop.place())).collect(), name, known })
+}
+
+/// The jump hosts in order, and the host.
+pub(super) fn hops(ssh: &Ssh, options: &Options) -> Result<Vec<Hop>, ConnectError> {
+    let mut hops = Vec::new();
+    add(&mut hops, ssh, &Config::of_options(&options.ssh_options)?, true)?;
+    if let Some(host) = hops.last_mut() {
+        host.pins =
+            if options.host_keys.is_empty() { ssh.host_key.clone() } else { options.host_keys.clone() };
+    }
+    Ok(hops)
+}
+
+fn add(hops: &mut Vec<Hop>, ssh: &Ssh, options: &Config, with_jumps: bool) -> Result<(), ConnectError> {
+    if hops.len() >= MOST_HOPS {
+        return Err(ConnectError::NeedsOpenssh {
+            what: format!("a way over more than {MOST_HOPS} jump hosts"),
+        });
+    }
+    let mut config = options.clone();
+    if let Some(home) = home() {
+        config.add_file(&home.join(".ssh/config"), &ssh.host)?;
+    }
+    if let Some(jumps) = config.jump.as_ref().filter(|jump| with_jumps && !jump.eq_ignore_ascii_case("none"))
+    {
+        for (number, jump) in jumps.split(',').enumerate() {
+            let text = jump.trim().trim_start_matches("ssh://");
+            let jump = Ssh::parse(text)
+                .map_err(|error| ConnectError::Other { lines: format!("the jump host {error}") })?;
+            // As in OpenSSH, the first one may be behind others.
+            add(hops, &jump, &Config { rekey: options.rekey, ..Config::default() }, number == 0)?;
+        }
+    }
+    hops.push(hop(ssh, config));
+    Ok(())
+}
+
+fn hop(ssh: &Ssh, config: Config) -> Hop {
+    let host = config.host_name.map_or_else(|| ssh.host.clone(), |name| name.replace("%h", &ssh.host));
+    let user = ssh.user.clone().or(config.user).unwrap_or_else(login);
+    let expand = |text: &String| expand(text, &host, &user);
+    let (identities, named) = match &ssh.identity {
+        Some(file) => (vec![file.clone()], true),
+        None if config.identities.is_empty() => {
+            let usual = ["id_ed25519", "id_ecdsa", "id_rsa"];
+            (home().iter().flat_map(|home| usual.map(|name| home.join(".ssh").join(name))).collect(), false)
+        }
+        None => (config.identities.iter().map(expand).collect(), false),
+    };
+    let known_hosts = match (&ssh.known_hosts, config.known_hosts) {
+        (Some(file), _) => vec![file.clone()],
+        (None, Some(files)) => {
+            let mut files: Vec<PathBuf> = files.iter().map(expand).collect();
+            files.extend(global());
+            files
+        }
+        (None, None) => {
+            let usual = ["known_hosts", "known_hosts2"];
+            let mine = home().into_iter().flat_map(|home| usual.map(|name| home.join(".ssh").join(name)));
+            mine.chain(global()).collect()
+        }
+    };
+    Hop {
+        port: ssh.port.or(config.port).unwrap_or(22),
+        only: named || config.identities_only,
+        named,
+        identities,
+        known_hosts,
+        strict: ssh.known_hosts.is_some(),
+        pins: Vec::new(),
+        rekey: config.rekey,
+        host,
+        user,
+    }
+}
+
+fn global() -> [PathBuf; 2] {
+    ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"].map(PathBuf::from)
+}
+
+fn expand(text: &str, host: &str, user: &str) -> PathBuf {
+    let home = home().map_or_else(String::new, |home| home.display().to_string());
+    let text = match text.strip_prefix("~/") {
+        Some(rest) => format!("{home}/{rest}"),
+        None => text.to_owned(),
+    };
+    PathBuf::from(text.replace("%d", &home).replace("%h", host).replace("%r", user).replace("%%", "%"))
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
+fn login() -> String {
+    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "root".into())
+}

@@ -1,0 +1,297 @@
+//! What the built-in client does by itself: keys, known hosts, jump hosts, and that no ssh is needed.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::connecting::{OPTION, ROLE, client_arguments, fingerprint};
+use crate::support::{Server, Setup, connect_by, echo_image, host, options, unable};
+use toril_inventory::{Ssh, Transport};
+use toril_transport::{ConnectError, Options, Sudo, connect};
+
+async fn reached(ssh: &Ssh) -> Result<(), ConnectError> {
+    connect_by(Transport::Russh);
+    let connection = connect(&host(ssh.clone()), &options()).await?;
+    assert_eq!(connection.facts().transport, "russh");
+    connection.close().await;
+    Ok(())
+}
+
+fn keygen(arguments: &[&str], file: &Path) {
+    let output = Command::new("ssh-keygen").args(arguments).arg(file).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn known_hosts_decide() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let line = fs::read_to_string(at.join("known_hosts")).unwrap();
+    let (_, key) = line.split_once(' ').unwrap();
+    let file = at.join("others");
+    let with = |text: String| {
+        fs::write(&file, text).unwrap();
+        Ssh { known_hosts: Some(file.clone()), ..server.ssh.clone() }
+    };
+
+    let ssh = with(line.clone());
+    keygen(&["-H", "-f"], &file);
+    assert!(fs::read_to_string(&file).unwrap().starts_with("|1|"));
+    reached(&ssh).await.unwrap();
+
+    let revoked = with(format!("{line}@revoked * {key}"));
+    let error = reached(&revoked).await.unwrap_err();
+    assert!(
+        matches!(&error, ConnectError::HostKeyRevoked { place, .. } if place.ends_with("line 2")),
+        "{error}"
+    );
+
+    let other = fs::read_to_string(at.join("other.pub")).unwrap();
+    let authority = with(format!("@cert-authority * {other}"));
+    let error = reached(&authority).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::HostAuthority { .. }), "{error}");
+
+    // Whoever answers does not get around a known key by showing one of another sort.
+    keygen(&["-q", "-t", "rsa", "-b", "2048", "-N", "", "-f"], &at.join("rsa"));
+    let rsa = fs::read_to_string(at.join("rsa.pub")).unwrap();
+    let sort = with(format!("[127.0.7.1]:{} {rsa}", server.ssh.port.unwrap()));
+    let error = reached(&sort).await.unwrap_err();
+    assert!(
+        matches!(&error, ConnectError::HostKeyChanged { .. } | ConnectError::NoAlgorithm { .. }),
+        "{error}"
+    );
+    assert_eq!(server.log().matches("Accepted publickey").count(), 1, "nobody logs in to a wrong host");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn pins_decide_alone() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let wrong = format!("SHA256:{}", "A".repeat(43));
+    let nothing = Some(server.directory.path().join("nothing"));
+    let pinned = |pins: &[&String]| Ssh {
+        known_hosts: nothing.clone(),
+        host_key: pins.iter().map(|pin| (*pin).clone()).collect(),
+        ..server.ssh.clone()
+    };
+    let right = fingerprint(&server);
+    reached(&pinned(&[&wrong, &right])).await.unwrap();
+    // A known_hosts file that knows the key does not help against a pin.
+    let error = reached(&Ssh { host_key: vec![wrong.clone()], ..server.ssh.clone() }).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::HostKeyNotPinned { .. }), "{error}");
+    assert!(error.to_string().contains(&right) && error.to_string().contains(&wrong), "{error}");
+    // The command line's take the place of the inventory's.
+    let told = Options { host_keys: vec![right], ..options() };
+    connect(&host(pinned(&[&wrong])), &told).await.unwrap().close().await;
+    assert_eq!(server.log().matches("Accepted publickey").count(), 2);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn keys_of_all_formats_log_in() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let mut authorized = fs::read_to_string(at.join("id.pub")).unwrap();
+    let mut files = Vec::new();
+    for (name, arguments) in [
+        ("rsa-pem", &["-t", "rsa", "-b", "2048", "-m", "PEM"][..]),
+        ("rsa-openssh", &["-t", "rsa", "-b", "2048"]),
+        ("ecdsa-pkcs8", &["-t", "ecdsa", "-m", "PKCS8"]),
+        ("ecdsa-pem", &["-t", "ecdsa", "-b", "384", "-m", "PEM"]),
+    ] {
+        let file = at.join(name);
+        keygen(&[&["-q", "-N", ""], arguments, &["-f"]].concat(), &file);
+        authorized += &fs::read_to_string(at.join(format!("{name}.pub"))).unwrap();
+        files.push(file);
+    }
+    fs::write(at.join("id.pub"), authorized).unwrap();
+    for file in files {
+        let ssh = Ssh { identity: Some(file.clone()), ..server.ssh.clone() };
+        reached(&ssh).await.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+    let broken = at.join("broken");
+    fs::write(&broken, "no key\n").unwrap();
+    fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let error = reached(&Ssh { identity: Some(broken), ..server.ssh.clone() }).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::Key { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn keys_are_exchanged_anew_in_the_middle() {
+    if unable().is_some() {
+        return;
+    }
+    connect_by(Transport::Russh);
+    let server = Server::start(&Setup::default());
+    let often = Options { ssh_options: vec!["RekeyLimit=256K".into()], ..options() };
+    let connection = connect(&server.host(), &often).await.unwrap();
+    let mut channel = connection.start_agent(&echo_image(), &Sudo::default()).await.unwrap();
+    let size = 8 << 20;
+    channel.send(&serde_json::json!({"Make": size})).await.unwrap();
+    let mut received = 0;
+    while received < size {
+        match channel.receive::<String>().await.unwrap() {
+            Some(toril_transport::Incoming::Blob(piece)) => received += piece.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    channel.close().await.unwrap();
+    connection.close().await;
+}
+
+/// A client in an environment of its own: no home but `home`, no ssh on its path.
+fn client(ssh: &Ssh, home: &Path) -> Command {
+    let arguments = client_arguments();
+    let mut command = Command::new(&arguments[0]);
+    command.args(&arguments[1..]).env_clear().env(ROLE, serde_json::to_string(ssh).unwrap());
+    command.env("PATH", "/nonexistent").env("HOME", home).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+fn said(mut command: Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn without_an_ssh_keys_come_from_the_environment_files_and_an_agent() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let home = at.join("nobodys-home");
+    fs::create_dir(&home).unwrap();
+    let key = fs::read_to_string(at.join("id")).unwrap();
+    let locked = at.join("locked");
+    fs::copy(at.join("id"), &locked).unwrap();
+    keygen(&["-q", "-p", "-P", "", "-N", "open sesame", "-f"], &locked);
+    let without = Ssh { identity: None, ..server.ssh.clone() };
+    let with = Ssh { identity: Some(locked.clone()), ..server.ssh.clone() };
+
+    let mut command = client(&without, &home);
+    command.env("TORIL_SSH_KEY", &key);
+    let text = said(command);
+    assert!(text.contains("by=russh") && !text.contains(&key[40..80]), "{text}");
+
+    let mut command = client(&without, &home);
+    command
+        .env("TORIL_SSH_KEY", fs::read_to_string(&locked).unwrap())
+        .env("TORIL_SSH_PASSPHRASE", "open sesame");
+    assert!(said(command).contains("by=russh"));
+
+    let text = said(client(&with, &home));
+    assert!(text.contains("PermissionDenied") && text.contains("has a passphrase"), "{text}");
+    let mut command = client(&with, &home);
+    command.env("TORIL_SSH_PASSPHRASE", "wrong");
+    assert!(said(command).contains("does not open it"));
+    let text = said(client(&without, &home));
+    assert!(text.contains("PermissionDenied") && text.contains("offered: []"), "{text}");
+
+    let socket = at.join("agent");
+    let child = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn();
+    let _agent = Agent(child.unwrap());
+    crate::support::wait("the agent listens", || socket.exists());
+    let added = Command::new("ssh-add").arg(at.join("id")).env("SSH_AUTH_SOCK", &socket).output().unwrap();
+    assert!(added.status.success(), "{added:?}");
+    for ssh in [&without, &with] {
+        let mut command = client(ssh, &home);
+        command.env("SSH_AUTH_SOCK", &socket);
+        let text = said(command);
+        assert!(text.contains("by=russh"), "{text}");
+    }
+}
+
+#[test]
+fn jump_hosts_come_from_the_users_configuration() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let home = at.join("jumping");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    let port = server.ssh.port.unwrap();
+    let config = format!(
+        "Host *\n HostName 127.0.7.1\n Port {port}\n User root\n IdentityFile {0}/id\n UserKnownHostsFile {0}/known_hosts\n\
+         Host inner\n ProxyJump first,second\nHost shut\n ProxyJump first\n",
+        at.display()
+    );
+    fs::write(home.join(".ssh/config"), format!("Host shut\n Port 1\n{config}")).unwrap();
+    let alias = |name: &str| Ssh { host: name.into(), ..Ssh::default() };
+    let text = said(client(&alias("inner"), &home));
+    assert!(text.contains("by=russh"), "{text}");
+    assert_eq!(server.log().matches("Accepted publickey").count(), 3, "two jump hosts and the host");
+    let text = said(client(&alias("shut"), &home));
+    assert!(text.contains("NoRoute") && text.contains("the jump host got no connection"), "{text}");
+    let mut command = client(&alias("inner"), &home);
+    command.env(OPTION, "ProxyCommand=true");
+    assert!(said(command).contains("Option {"));
+}
+
+#[test]
+fn a_new_key_is_asked_for_on_a_terminal() {
+    if unable().is_some() {
+        return;
+    }
+    if which::which("script").is_err() {
+        println!("SKIPPED: a terminal is made with `script`, which is not here");
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let home = server.directory.path().join("asked");
+    fs::create_dir_all(&home).unwrap();
+    let ssh = Ssh { known_hosts: None, transport: Some(Transport::Russh), ..server.ssh.clone() };
+    let fingerprint = fingerprint(&server);
+    for (answer, expected) in
+        [("no", "UnknownHostKey"), (fingerprint.as_str(), "by=russh"), ("known now", "by=russh")]
+    {
+        let mut terminal = Command::new("script")
+            .args(["-qec", &client_arguments().join(" "), "/dev/null"])
+            .env(ROLE, serde_json::to_string(&ssh).unwrap())
+            .env("HOME", &home)
+            .env_remove("SSH_AUTH_SOCK")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = terminal.stdin.take().unwrap();
+        let mut output = terminal.stdout.take().unwrap();
+        let (mut text, mut answered) = (String::new(), false);
+        loop {
+            let mut buffer = [0; 1000];
+            let count = output.read(&mut buffer).unwrap_or(0);
+            if count == 0 {
+                break;
+            }
+            text += &String::from_utf8_lossy(&buffer[..count]);
+            if !answered && text.contains("(yes/no/[fingerprint])?") {
+                assert!(text.contains(&fingerprint), "{text}");
+                writeln!(input, "{answer}").unwrap();
+                answered = true;
+            }
+            if text.contains("by=") {
+                let _ = writeln!(input);
+            }
+        }
+        terminal.wait().unwrap();
+        assert!(text.contains(expected), "{answer}: {text}");
+        assert_eq!(answered, answer != "known now", "{text}");
+    }
+}
