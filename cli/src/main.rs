@@ -20,6 +20,7 @@ use crate::arguments::{Arguments, Command};
 use crate::exit::Status;
 
 fn main() -> ExitCode {
+    hide_secrets();
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Agent => internal(agent::front()),
@@ -31,6 +32,15 @@ fn main() -> ExitCode {
             internal(toril_sandbox::stage(&arguments).map(|never| match never {}))
         }
         command => commands::run(command).into(),
+    }
+}
+
+/// What this program starts is not to inherit the user's private key.
+#[expect(unsafe_code, reason = "the environment is changed while there is one thread")]
+fn hide_secrets() {
+    for name in toril_transport::take_secrets() {
+        // SAFETY: nothing was started yet that could read the environment at the same time.
+        unsafe { std::env::remove_var(name) };
     }
 }
 

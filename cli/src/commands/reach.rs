@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use toril_inventory::{Chosen, Host, Reach, Target};
+use toril_inventory::{Chosen, Host, Reach, Secret, Target};
 use toril_provisioner::HostInfo;
 use toril_transport::{AgentImage, Delivery, Password, Sudo};
 
@@ -36,6 +36,7 @@ pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
         transport: arguments.transport,
         usual_transport: Settings::here()?.transport.value,
         host_keys: arguments.host_keys.clone(),
+        hidden: Vec::new(),
     };
     Ok(Way { image, sudo, options })
 }
@@ -52,11 +53,25 @@ pub(super) fn way_to(chosen: &Chosen, way: &Way) -> Result<Way, UsageError> {
         }
         (sudo, _) => sudo.clone(),
     };
-    Ok(Way { sudo, ..way.clone() })
+    Ok(Way { sudo, ..hiding(way, std::slice::from_ref(chosen)) })
+}
+
+/// The same, so that what connects does not inherit the passwords of these hosts.
+fn hiding(way: &Way, hosts: &[Chosen]) -> Way {
+    let mut way = way.clone();
+    for chosen in hosts {
+        if let Some(Secret::Environment(name)) = &chosen.sudo_password
+            && !way.options.hidden.contains(name)
+        {
+            way.options.hidden.push(name.clone());
+        }
+    }
+    way
 }
 
 /// Each host with the way to it.
 pub(super) fn ways(hosts: Vec<Chosen>, way: &Way) -> Result<Vec<(Chosen, Way)>, UsageError> {
+    let way = &hiding(way, &hosts);
     hosts.into_iter().map(|chosen| way_to(&chosen, way).map(|way| (chosen, way))).collect()
 }
 

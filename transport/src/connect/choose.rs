@@ -3,7 +3,7 @@
 use toril_inventory::{Ssh, Transport};
 
 use super::error::ConnectError;
-use super::{KEY_VARIABLE, Options};
+use super::{Options, russh};
 
 /// What carries the connection to a host: what was told, else OpenSSH where there is an `ssh`, unless the host's key
 /// is pinned or the private key is in the environment, which OpenSSH cannot use.
@@ -11,8 +11,7 @@ use super::{KEY_VARIABLE, Options};
 /// # Errors
 /// [`ConnectError::OnlyRussh`] when OpenSSH was told for what it cannot do.
 pub fn chosen(ssh: &Ssh, options: &Options) -> Result<Transport, ConnectError> {
-    let in_environment = std::env::var_os(KEY_VARIABLE).is_some_and(|key| !key.is_empty());
-    choose(ssh, options, in_environment, || which::which("ssh").is_ok())
+    choose(ssh, options, russh::key().is_some(), || which::which("ssh").is_ok())
 }
 
 fn choose(

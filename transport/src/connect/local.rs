@@ -5,13 +5,15 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::{KEY_VARIABLE, PASSPHRASE_VARIABLE};
 use crate::image::AgentImage;
 use crate::process::{Exit, Process};
 use crate::start::{Script, StartError, Sudo};
 
 #[derive(Debug)]
-pub(super) struct Local;
+pub(super) struct Local {
+    /// Environment variables that the agent does not inherit.
+    pub(super) hidden: Vec<String>,
+}
 
 impl Local {
     /// Starts the same script as on another host, without delivery.
@@ -21,10 +23,12 @@ impl Local {
             doing: "starting /bin/sh",
             source,
         };
-        let mut child = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        for name in &self.hidden {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["-c", &script.user, "toril", &script.root])
-            .env_remove(KEY_VARIABLE)
-            .env_remove(PASSPHRASE_VARIABLE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

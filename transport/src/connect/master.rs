@@ -23,7 +23,7 @@ use super::classify::classify;
 use super::error::ConnectError;
 use super::log::{ConnectionInfo, end, ended, info};
 use super::standing::Standing;
-use super::{KEY_VARIABLE, LOGIN, Options, PASSPHRASE_VARIABLE};
+use super::{LOGIN, Options};
 
 const PREFIX: &str = "toril-ssh-";
 /// Locked by the program that uses the directory.
@@ -70,13 +70,13 @@ impl Master {
         let mut command = Command::new(program);
         command
             .args(arguments(ssh, options, [&socket, &log], interactive))
-            // Its children need not know them.
-            .env_remove(KEY_VARIABLE)
-            .env_remove(PASSPHRASE_VARIABLE)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
             .kill_on_drop(true);
+        for name in &options.hidden {
+            command.env_remove(name);
+        }
         if !interactive {
             // BatchMode is not passed on to jump hosts; this keeps them from asking on the terminal.
             command.env("SSH_ASKPASS", "/bin/false").env("SSH_ASKPASS_REQUIRE", "force");

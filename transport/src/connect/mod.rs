@@ -19,7 +19,7 @@ use crate::channel::Channel;
 use crate::image::AgentImage;
 use crate::start::{Limits, StartError, Sudo, drive};
 
-pub use self::russh::{KEY_VARIABLE, PASSPHRASE_VARIABLE, Route, route};
+pub use self::russh::{KEY_VARIABLE, PASSPHRASE_VARIABLE, Route, route, take_secrets};
 pub use choose::chosen;
 pub use error::{ConnectError, OfferedKey};
 pub use log::ConnectionInfo;
@@ -49,6 +49,8 @@ pub struct Options {
     pub usual_transport: Option<Transport>,
     /// Fingerprints of the only host keys that are accepted, in place of those of a host's entry.
     pub host_keys: Vec<String>,
+    /// Environment variables that hold secrets, which the processes that connect are not to inherit.
+    pub hidden: Vec<String>,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             transport: None,
             usual_transport: None,
             host_keys: Vec::new(),
+            hidden: Vec::new(),
         }
     }
 }
@@ -83,7 +86,7 @@ enum Way {
 /// [`ConnectError`], which says what to try.
 pub async fn connect(host: &Host, options: &Options) -> Result<Connection, ConnectError> {
     Ok(Connection(match &host.reach {
-        Reach::Local => Way::Local(Local),
+        Reach::Local => Way::Local(Local { hidden: options.hidden.clone() }),
         Reach::Ssh(ssh) => match chosen(ssh, options)? {
             Transport::Openssh => Way::Openssh(Box::new(Master::start(ssh, options).await?)),
             Transport::Russh => {

@@ -169,7 +169,7 @@ async fn shake_hands(
         let known = hop.known()?;
         let config = config(hop, &known);
         let stream: Box<dyn Stream> = match jump {
-            None => Box::new(network::open(hop, options.connect_timeout).await?),
+            None => Box::new(network::open(hop, options).await?),
             Some(jump) => Box::new(forward(hop, jump, options.connect_timeout).await?),
         };
         let guard = Guard { known, pins: hop.pins.clone(), name: hop.name(), record: Arc::clone(&record) };

@@ -15,11 +15,7 @@ use zeroize::Zeroizing;
 use super::super::error::ConnectError;
 use super::ask;
 use super::route::Hop;
-
-/// The environment variable that holds a private key.
-pub const KEY_VARIABLE: &str = "TORIL_SSH_KEY";
-/// The environment variable that holds the passphrase of private keys.
-pub const PASSPHRASE_VARIABLE: &str = "TORIL_SSH_PASSPHRASE";
+use super::secrets::{self, KEY_VARIABLE, PASSPHRASE_VARIABLE};
 
 /// How often a passphrase is asked for.
 const TRIES: usize = 3;
@@ -41,16 +37,11 @@ pub(super) struct Keys {
     pub(super) notes: Vec<String>,
 }
 
-/// A variable of the environment, unless it is empty.
-pub(super) fn variable(name: &str) -> Option<Zeroizing<String>> {
-    std::env::var(name).ok().filter(|value| !value.trim().is_empty()).map(Zeroizing::new)
-}
-
 impl Keys {
     /// Gathers them. `interactive`: a passphrase may be asked for.
     pub(super) async fn gather(hop: &Hop, interactive: bool) -> Result<Keys, ConnectError> {
         let mut keys = Keys::default();
-        if let Some(text) = variable(KEY_VARIABLE).filter(|_| !hop.named) {
+        if let Some(text) = secrets::key().filter(|_| !hop.named) {
             let name = format!("the key in {KEY_VARIABLE}");
             match open(&text, &name, interactive).await {
                 Ok(Some(key)) => keys.own(&name, key),
@@ -160,7 +151,7 @@ async fn open(text: &str, name: &str, interactive: bool) -> Result<Option<Privat
         Err(error) if is_encrypted(text, &error) => {}
         Err(error) => return Err(words(error)),
     }
-    if let Some(passphrase) = variable(PASSPHRASE_VARIABLE) {
+    if let Some(passphrase) = secrets::passphrase() {
         return decode_secret_key(text, Some(&passphrase))
             .map(Some)
             .map_err(|_| format!("the passphrase in {PASSPHRASE_VARIABLE} does not open it"));

@@ -12,7 +12,9 @@ mod network;
 mod pattern;
 mod process;
 mod route;
+mod secrets;
 
 pub(super) use client::Client;
-pub use keys::{KEY_VARIABLE, PASSPHRASE_VARIABLE};
 pub use route::{Route, route};
+pub(super) use secrets::key;
+pub use secrets::{KEY_VARIABLE, PASSPHRASE_VARIABLE, take_secrets};

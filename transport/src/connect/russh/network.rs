@@ -3,21 +3,22 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::super::Options;
 use super::super::error::ConnectError;
 use super::route::Hop;
 
 /// Opens a socket to the first address that answers.
-pub(super) async fn open(hop: &Hop, limit: Duration) -> Result<TcpStream, ConnectError> {
-    let deadline = Instant::now() + limit;
+pub(super) async fn open(hop: &Hop, options: &Options) -> Result<TcpStream, ConnectError> {
+    let deadline = Instant::now() + options.connect_timeout;
     let place = || hop.place();
     let late = || ConnectError::TimedOut { place: place(), during: "" };
-    let addresses = timeout_at(deadline, addresses(&hop.host, hop.port)).await.map_err(|_| late())??;
+    let addresses = addresses(&hop.host, hop.port, &options.hidden);
+    let addresses = timeout_at(deadline, addresses).await.map_err(|_| late())??;
     let mut last = None;
     for (number, address) in addresses.iter().enumerate() {
         // Each of the addresses that are left gets its share of the time.
@@ -47,12 +48,16 @@ fn words(error: &io::Error) -> String {
 }
 
 /// The resolver of the system is asked by `getent`: a static program must not load its modules.
-async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+async fn addresses(host: &str, port: u16, hidden: &[String]) -> Result<Vec<SocketAddr>, ConnectError> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let unresolved = |reason: String| ConnectError::NameNotResolved { name: host.to_owned(), reason };
-    let output = Command::new("getent")
+    let mut command = Command::new("getent");
+    for name in hidden {
+        command.env_remove(name);
+    }
+    let output = command
         .args(["ahosts", "--", host])
         .stdin(Stdio::null())
         .kill_on_drop(true)
