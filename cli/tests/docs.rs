@@ -197,7 +197,7 @@ fn every_problem_number_is_explained() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 23] = [
+    let commands: [&[&str]; 24] = [
         &["acceptance"],
         &["up"],
         &["apply"],
@@ -216,6 +216,7 @@ fn every_option_is_on_the_page_of_commands() {
         &["recipe", "list"],
         &["recipe", "check"],
         &["recipe", "show"],
+        &["recipe", "lock"],
         &["recipe", "test"],
         &["report", "merge"],
         &["sandbox", "up"],

@@ -88,7 +88,7 @@ impl Fingerprint {
             let below = path.strip_prefix(machine.path("/")).unwrap_or(&path);
             print.set(&format!("{name}.path"), format!("/{}", below.display()));
             if hashes {
-                let hash = Probe::of_io(hash(&path), &path.display().to_string());
+                let hash = Probe::of_io(sha256_of(&path), &path.display().to_string());
                 print.probe(&format!("{name}.sha256"), hash);
             }
             if let Some(version) = packages.iter().find_map(|package| versions.get(*package)) {
@@ -143,7 +143,11 @@ impl Fingerprint {
     }
 }
 
-fn hash(path: &std::path::Path) -> io::Result<String> {
+/// SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// It cannot be read.
+pub fn sha256_of(path: &std::path::Path) -> io::Result<String> {
     struct Hasher(Sha256);
     impl io::Write for Hasher {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -214,7 +218,7 @@ mod tests {
             (versions.get("qemu-system-common").map(String::as_str), versions.len()),
             (Some("1:7.2"), 1)
         );
-        let hash = hash(&dir.path().join("usr/lib/qemu/virtiofsd")).unwrap();
+        let hash = sha256_of(&dir.path().join("usr/lib/qemu/virtiofsd")).unwrap();
         assert!(hash.len() == 64 && hash.starts_with(|c: char| c.is_ascii_hexdigit()));
     }
 }

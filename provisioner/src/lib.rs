@@ -4,6 +4,7 @@
 mod apt;
 mod audit;
 mod engine;
+mod lock;
 mod preflight;
 mod recipe;
 mod resource;
@@ -12,10 +13,11 @@ mod survey;
 pub use apt::{Estimate, unfinished_packages, wait_for_packages};
 pub use audit::{Depth, Finding, LAST_RUN, audit};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
+pub use lock::{Lock, LockedHost, LockedProgram};
 pub use preflight::{Check, CheckState, KVM, check_kvm, preflight};
 pub use recipe::{
-    Bundle, Described, DescribedHandler, HostInfo, Recipe, RecipeFile, Release, TemplateFile,
-    describe_releases, sample_facts,
+    Bundle, Described, DescribedHandler, HostInfo, LockFile, OpenSource, Recipe, RecipeFile, Release,
+    TemplateFile, describe_releases, sample_facts,
 };
 pub use recipe::{kind_shapes, recipe_schema};
 pub use resource::{Change, KINDS};

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use toril_archive::{Parcel, everything, pack};
 use toril_machine::{Facts, Fingerprint, Machine, STANDARD_PATH};
-use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Recipe, Traces};
+use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, LockedHost, Plan, Recipe, Traces};
 use toril_transport::{BLOB_PIECE, FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
 use super::attachments::{Attachments, ReceiveError};
@@ -138,6 +138,13 @@ fn serve(
         Request::Plan { bundle, host, audit } => match plan(&bundle, &host, audit) {
             Ok((plan, findings)) => {
                 writer.send(&Report::Plan { plan, findings })?;
+                Report::Done
+            }
+            Err(reason) => refused(reason),
+        },
+        Request::Lock { bundle, host } => match lock(&bundle, &host) {
+            Ok((release, host)) => {
+                writer.send(&Report::Lock { release, host })?;
                 Report::Done
             }
             Err(reason) => refused(reason),
@@ -272,6 +279,12 @@ fn plan(bundle: &Bundle, host: &HostInfo, audit: Option<Depth>) -> Result<(Plan,
     let plan = toril_provisioner::plan(&recipe, &machine, &facts).map_err(|error| error.to_string())?;
     let findings = audit.map(|depth| toril_provisioner::audit(&recipe, &machine, &facts, depth));
     Ok((plan, findings.unwrap_or_default()))
+}
+
+fn lock(bundle: &Bundle, host: &HostInfo) -> Result<(String, LockedHost), String> {
+    let (recipe, facts) = read_recipe(bundle, host)?;
+    let found = LockedHost::observe(&recipe, &Machine::this(), &facts)?;
+    Ok((facts.version, found))
 }
 
 /// The run that this token stands for. Where another front was asked the same before, it is the run that that one has

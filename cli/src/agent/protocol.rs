@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Fingerprint, LockHolder};
-use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, Plan, Survey, Traces};
+use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
 use toril_runner::{Event as TestEvent, OwnKernel, ProbeResult, Verified};
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
@@ -26,6 +26,8 @@ pub(crate) enum Request {
     Traces,
     /// What it lacks of a recipe and, where that is asked too, what is wrong with it beyond. Reads only, needs no lock.
     Plan { bundle: Bundle, host: HostInfo, audit: Option<Depth> },
+    /// What it has of what a recipe leaves open. Reads only.
+    Lock { bundle: Bundle, host: HostInfo },
     /// Begin a run and follow it. Blobs with the bytes of the attachments follow, in their order. The token (16 hexadecimal
     /// digits) is the client's name for the run: a second request with the same one follows the run that the first has
     /// begun.
@@ -115,6 +117,11 @@ pub(crate) enum Report {
     Plan {
         plan: Plan,
         findings: Vec<Finding>,
+    },
+    /// The version of its release, and what it has.
+    Lock {
+        release: String,
+        host: LockedHost,
     },
     /// The name of the boot.
     Boot(String),

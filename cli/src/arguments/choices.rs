@@ -76,6 +76,9 @@ pub(crate) struct RecipeChoice {
     /// Set a variable of the recipe.
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) vars: Vec<(String, String)>,
+    /// Leave aside what the recipe's lock says of hosts.
+    #[arg(long)]
+    pub(crate) unlocked: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -22,7 +22,7 @@ pub(crate) use choices::{
 };
 pub(crate) use config::{Config, SchemaOf};
 pub(crate) use inventory::{Inventory, InventoryChoice};
-pub(crate) use recipe::{Recipe, RecipeTest};
+pub(crate) use recipe::{Recipe, RecipeLock, RecipeTest};
 pub(crate) use report::{Merge, Report};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{Sandbox, VirtualMachine};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::choices::Output;
+use super::choices::{Output, Way};
 use super::values::{assignment, recipe_release};
 
 #[derive(Debug, Clone, Subcommand)]
@@ -28,9 +28,26 @@ pub(crate) enum Recipe {
         #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
         vars: Vec<(String, String)>,
     },
+    /// Write down beside a recipe what it leaves open: the hashes of what comes from outside and, of a host, the versions of
+    /// its packages, its kernel, and the hashes of QEMU and virtiofsd. From then on hosts are held to that.
+    Lock(RecipeLock),
     /// Try a recipe on sandboxes of all its releases: is it carried out, and nothing left to do; is drift that is made
     /// on purpose named and mended? Needs root. Exits with 4 if not, with 5 if it could not be tried at all.
     Test(RecipeTest),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RecipeLock {
+    /// The host to be written down; without one, only what comes from outside is.
+    pub(crate) host: Option<String>,
+    /// The recipe: a file, or the name of a built-in one.
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<String>,
+    /// Set a variable of the recipe.
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) vars: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) way: Way,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use toril_inventory::{Host, Reach};
 use toril_machine::{Facts, Fingerprint};
-use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, Plan, Survey, Traces};
+use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
 use toril_transport::{
     AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, StartError, Sudo,
 };
@@ -150,6 +150,20 @@ impl Client {
         };
         self.done().await?;
         Ok((plan, findings))
+    }
+
+    /// The version of the host's release, and what it has of what a recipe leaves open.
+    pub(crate) async fn lock(
+        &mut self,
+        bundle: Bundle,
+        host: HostInfo,
+    ) -> Result<(String, LockedHost), ClientError> {
+        self.send(&Request::Lock { bundle, host }).await?;
+        let Report::Lock { release, host } = self.report().await? else {
+            return Err(ClientError::Unexpected);
+        };
+        self.done().await?;
+        Ok((release, host))
     }
 
     /// Ends the agent and the connection in an orderly way.

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toril_inventory::{Chosen, Inventory};
-use toril_provisioner::{Bundle, HostInfo, Recipe, RecipeFile};
+use toril_provisioner::{Bundle, HostInfo, LockFile, Recipe, RecipeFile};
 use toril_runner::{Accelerator, AcceleratorChoice, Action, BuiltInSuite, Source, Suite};
 
 use super::UsageError;
@@ -105,11 +106,28 @@ impl Chooser {
         let Setting { value: name, origin: chosen } = given(arguments.recipe.as_ref(), &self.settings.recipe);
         let (origin, text) = find_recipe(&name)?;
         let vars = variables(&self.settings.vars, &arguments.vars);
-        let bundle = load(&name, &origin, text, vars)?;
+        let mut bundle = load(&name, &origin, text, vars)?;
+        let mut seen = origin;
+        if let Some(lock) = bundle.lock.as_mut().filter(|_| !arguments.unlocked) {
+            lock.only_hashes = false;
+            seen.push_str(&format!(", locked by {}", lock.file.origin));
+        }
         let recipe = Recipe::check(&bundle, &sample())?;
-        let choice = Choice { name, origin, chosen: chosen.to_string(), description: recipe.description };
+        let (chosen, description) = (chosen.to_string(), recipe.description);
+        let choice = Choice { name, origin: seen, chosen, description };
         let given = arguments.vars.iter().map(|(name, _)| name.clone()).collect();
         Ok(ChosenRecipe { choice, declared: bundle.declared(), bundle, given })
+    }
+
+    /// A recipe as it is before it is locked, and its name.
+    pub(super) fn to_lock(
+        &self,
+        argument: Option<&String>,
+        vars: &[(String, String)],
+    ) -> Result<(String, Bundle), UsageError> {
+        let name = given(argument, &self.settings.recipe).value;
+        let bundle = named(&name, variables(&self.settings.vars, vars))?;
+        Ok((name, bundle))
     }
 
     /// A suite that is free of mistakes.
@@ -296,7 +314,27 @@ pub(super) fn load(
     vars: BTreeMap<String, String>,
 ) -> Result<Bundle, UsageError> {
     let root = RecipeFile { origin: document_name(name, origin), text };
-    Ok(Bundle::load(root, vars, &included, &template)?)
+    let lock = find_lock(name)?;
+    Ok(Bundle { lock, ..Bundle::load(root, vars, &included, &template)? })
+}
+
+/// Where the lock of a recipe is: beside its file; here, if it is built in.
+pub(super) fn lock_path(name: &str) -> PathBuf {
+    match toril_recipes::find(name) {
+        Some(_) => format!("{name}.lock").into(),
+        None => Path::new(name).with_extension("lock"),
+    }
+}
+
+/// The lock of a recipe, of which only the hashes count unless somebody says more.
+fn find_lock(name: &str) -> Result<Option<LockFile>, UsageError> {
+    let path = lock_path(name);
+    let origin = path.display().to_string();
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(LockFile { file: RecipeFile { origin, text }, only_hashes: true })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(UsageError::Other(format!("cannot read the lock {origin}: {error}"))),
+    }
 }
 
 /// A host for checking recipes: no template may depend on more of one than that it has a name and a login.

@@ -29,6 +29,24 @@ fn mistakes_of_all_files_at_once() {
     assert_snapshot!(place.seen(&["recipe", "check", "a.toml", "good.toml", "none.toml", "b.toml"]));
 }
 
+/// What is wrong with a lock is wrong before a host is asked anything.
+#[test]
+fn a_lock_that_does_not_fit() {
+    let place = Place::empty();
+    let recipe = "description = \"d\"\nsupports = [\"debian 12\"]\n[[resource]]\nname = \"p\"\n\
+                  apt-packages = { install = [\"q\"] }\n[[resource]]\nname = \"f\"\n\
+                  download = { url = \"https://h/f\", path = \"/srv/f\" }\n";
+    place.write("r.toml", recipe);
+    assert_snapshot!(place.seen(&["recipe", "check", "r.toml"]));
+    let host = "[[host]]\nrelease = \"debian 13\"\nkernel = \"6.1\"\n[[host]]\nrelease = \"debian 12\"\nkernel = \"6.1\"\n\
+                packages = { nothing = \"1\" }\n";
+    place.write(
+        "r.lock",
+        &format!("recipe = \"r.toml\"\n[hashes]\nf = \"{}\"\ng = \"main\"\n{host}", "ab".repeat(32)),
+    );
+    assert_snapshot!(place.seen(&["check", "h", "--recipe", "r.toml"]));
+}
+
 const RECIPE: &str = r#"
 description = "A service of our own"
 supports = ["debian 11", "debian 13"]

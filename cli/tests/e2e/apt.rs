@@ -57,6 +57,52 @@ setsid perl /tmp/hold.pl > /dev/null 2>&1 < /dev/null &
 until [ -e /tmp/held ]; do sleep 0.05; done
 "#;
 
+/// What a recipe leaves open is settled by its lock, and what moves then is drift.
+fn a_lock_holds_a_host(sandbox: &Sandbox, files: &TempDir) {
+    let host = sandbox.host();
+    let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    let (source, locked) = (path("source"), path("locked.toml"));
+    let write = |head: &str, keys: &str| {
+        let packages = format!("[[resource]]\nname = \"packages\"\napt-packages = {{ install = [\"t-conf\"]{keys} }}\n");
+        let file = format!(
+            "[[resource]]\nname = \"file\"\ndownload = {{ url = \"file://{source}\", path = \"/srv/file\" }}\n"
+        );
+        fs::write(&locked, format!("description = \"d\"\nsupports = [\"debian 12\"]\n{head}{packages}{file}")).unwrap();
+    };
+    fs::write(&source, "text\n").unwrap();
+    let qemu = "/usr/local/bin/qemu-system-x86_64";
+    sandbox.sudo(&format!(
+        "mkdir -p {}; echo text > {source}; chmod -R a+rX {}; printf \"#!/bin/sh\\n\" > {qemu}; chmod 755 {qemu}",
+        files.path().display(),
+        files.path().display()
+    ));
+    write("", "");
+    toril(&["apply", &host, "--recipe", &locked]).exits(2).shows("`sha256` of `file` is missing, and no lock has it");
+    toril(&["recipe", "lock", "--recipe", &locked]).exits(0).shows("locked.lock is written");
+    toril(&["apply", &host, "--recipe", &locked]).exits(0);
+    toril(&["recipe", "lock", &host, "--recipe", &locked]).exits(0).shows(": debian 12, 1 packages, kernel ");
+    toril(&["check", &host, "--recipe", &locked]).exits(0).shows(", locked by ");
+
+    // Upgraded by somebody, another program in QEMU's place, another file at the source.
+    sandbox.sudo(&format!("apt-get install -qq t-conf > /dev/null; echo >> {qemu}; echo >> {source}; rm /srv/file"));
+    let check = toril(&["check", &host, "--recipe", &locked]).exits(3);
+    check.shows("package t-conf: 2 → 1, as locked, which is older");
+    toril(&["apply", &host, "--recipe", &locked]).exits(1).shows("packages are only downgraded where the recipe");
+    write("locked-packages = \"hold\"\n", ", downgrade = true");
+    let failed = toril(&["apply", &host, "--recipe", &locked]).exits(1);
+    failed.shows("changed packages").shows("source has the sha256 ").shows(&format!("program qemu is {qemu}, sha256 "));
+    sandbox.sudo("apt-get upgrade -qq > /dev/null; test $(dpkg-query -Wf \\${Version} t-conf) = 1");
+
+    // Put right, and another one's lock.
+    sandbox.sudo(&format!("printf \"#!/bin/sh\\n\" > {qemu}; echo text > {source}"));
+    toril(&["apply", &host, "--recipe", &locked]).exits(0);
+    sandbox.sudo(&format!("rm {qemu}; apt-mark unhold t-conf; apt-get install -qq t-conf > /dev/null"));
+    fs::copy(path("locked.lock"), path("recipe.lock")).unwrap();
+    let recipe = recipe(files, "install = [\"t-conf\"]");
+    toril(&["check", &host, "--recipe", &recipe]).exits(2).shows("this is the lock of `locked.toml`, and the recipe is");
+    fs::remove_file(path("recipe.lock")).unwrap();
+}
+
 fn recipe(files: &TempDir, keys: &str) -> String {
     let path = files.path().join("recipe.toml");
     let resource = format!("[[resource]]\nname = \"packages\"\napt-packages = {{ {keys} }}\n");
@@ -124,6 +170,8 @@ fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
     failed.shows(
         "no source offers t-conf exactly 9; offered are 2 (file:/repo ./), 1 (file:/repo ./): name one",
     );
+
+    a_lock_holds_a_host(&sandbox, &files);
 
     // A mirror that resets its connections, until it does not.
     let mirror = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -9,13 +9,15 @@ pub(crate) enum Requirement {
     Least(Version),
     /// No other.
     Exactly(Version),
+    /// No other, since a lock says so.
+    Locked(Version),
 }
 
 impl Requirement {
     pub(crate) fn accepts(&self, version: &Version) -> bool {
         match self {
             Requirement::Least(least) => version >= least,
-            Requirement::Exactly(only) => version == only,
+            Requirement::Exactly(only) | Requirement::Locked(only) => version == only,
         }
     }
 
@@ -23,7 +25,7 @@ impl Requirement {
     pub(crate) fn is_older_than(&self, version: &Version) -> bool {
         match self {
             Requirement::Least(_) => false,
-            Requirement::Exactly(only) => only < version,
+            Requirement::Exactly(only) | Requirement::Locked(only) => only < version,
         }
     }
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Requirement {
         match self {
             Requirement::Least(version) => write!(f, "at least {version}"),
             Requirement::Exactly(version) => write!(f, "exactly {version}"),
+            Requirement::Locked(version) => write!(f, "{version}, as locked"),
         }
     }
 }
@@ -52,7 +55,7 @@ impl Wish {
     /// As apt takes it. A version says more than a release, and apt takes only one of them.
     pub(crate) fn argument(&self) -> String {
         match (&self.requirement, &self.release) {
-            (Some(Requirement::Exactly(version)), _) => {
+            (Some(Requirement::Exactly(version) | Requirement::Locked(version)), _) => {
                 format!("{}={version}", self.name)
             }
             (_, Some(release)) => format!("{}/{release}", self.name),

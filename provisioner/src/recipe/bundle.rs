@@ -16,6 +16,9 @@ pub struct Bundle {
     /// The texts that `template` resources name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<TemplateFile>,
+    /// The lock beside it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockFile>,
     /// Variables set by the caller, which win over the recipe's own.
     pub vars: BTreeMap<String, String>,
 }
@@ -27,6 +30,15 @@ pub struct RecipeFile {
     pub origin: String,
     /// The text.
     pub text: String,
+}
+
+/// A lock file as it travels with its recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockFile {
+    /// The file.
+    pub file: RecipeFile,
+    /// Whether only its hashes count, and not what it says of hosts.
+    pub only_hashes: bool,
 }
 
 /// A text that a resource is rendered from.
@@ -57,7 +69,8 @@ impl Bundle {
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
         let templates = self.templates.iter().flat_map(|template| &template.file);
-        for file in self.files.iter().chain(templates) {
+        let lock = self.lock.iter().map(|lock| &lock.file);
+        for file in self.files.iter().chain(templates).chain(lock) {
             // With their lengths, so that no two recipes read the same.
             for text in [&file.origin, &file.text] {
                 hasher.update(text.len().to_le_bytes());
@@ -75,6 +88,7 @@ impl Bundle {
         Bundle {
             files: vec![RecipeFile { origin: origin.into(), text: text.into() }],
             templates: Vec::new(),
+            lock: None,
             vars,
         }
     }
@@ -119,13 +133,22 @@ impl Bundle {
                 }
             }
         }
-        problems.or(Bundle { files, templates, vars })
+        problems.or(Bundle { files, templates, lock: None, vars })
     }
 
     /// The variables that its files declare, as far as they can be read.
     pub fn declared(&self) -> BTreeSet<String> {
         let heads = self.files.iter().flat_map(Head::read);
         heads.flat_map(|head| head.vars).map(|(name, _)| name.value).collect()
+    }
+
+    /// What a lock calls the recipe: the name of a built-in one, or of its file without the directory.
+    pub fn lock_name(&self) -> &str {
+        let origin = self.origin();
+        match origin.strip_prefix("built-in ") {
+            Some(name) => name,
+            None => origin.rsplit('/').next().unwrap_or(origin),
+        }
     }
 
     /// What messages call the recipe.

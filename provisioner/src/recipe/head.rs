@@ -10,6 +10,8 @@ pub(super) struct Head {
     pub(super) supports: Vec<Release>,
     /// The variables and their defaults, not rendered.
     pub(super) vars: Vec<(Located<String>, Located<Value>)>,
+    /// Whether packages that are locked are held, so that nothing else upgrades them.
+    pub(super) holds_locked: bool,
 }
 
 impl Head {
@@ -63,8 +65,14 @@ pub(super) fn read(table: &mut Table<'_>) -> (Option<Head>, Vec<Located<String>>
     });
     let supports: Vec<Release> = supports.collect();
     let includes = table.strings("includes").unwrap_or_default();
+    let holds_locked = table.parsed("locked-packages", |text| match text {
+        "hold" => Ok(true),
+        "report" => Ok(false),
+        _ => Err(format!("`{text}` is neither `hold` nor `report`")),
+    });
+    let holds_locked = holds_locked.unwrap_or(false);
     let vars = table.table("vars").map(|mut vars| vars.take_all()).unwrap_or_default();
-    (description.map(|description| Head { description, supports, vars }), includes)
+    (description.map(|description| Head { description, supports, vars, holds_locked }), includes)
 }
 
 /// Takes keys that are read elsewhere.

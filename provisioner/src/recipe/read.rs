@@ -5,10 +5,13 @@ use toril_machine::Facts;
 
 use super::arrange::arrange;
 use super::head::{self, Head};
+use super::hold::{self, Held};
+use super::open::OpenSource;
 use super::resources::Drafts;
 use super::scope::Scope;
 use super::{Bundle, HostInfo, Release, sample_facts};
-use crate::resource::Resource;
+use crate::lock::{Lock, LockedHost};
+use crate::resource::{Resource, locked};
 
 /// A recipe read for one machine: templates rendered, resources that are not for it left out, the rest in the order
 /// in which they are carried out.
@@ -39,6 +42,21 @@ pub(crate) struct Declared {
     pub(crate) resource: Box<dyn Resource>,
 }
 
+impl Declared {
+    /// What a lock says of the host, which comes after the packages that bring it.
+    fn of_lock(host: LockedHost, others: &[Declared]) -> Declared {
+        let packages = others.iter().enumerate().filter(|(_, other)| other.resource.as_packages().is_some());
+        Declared {
+            name: locked::NAME.into(),
+            required: true,
+            after: packages.map(|(index, _)| index).collect(),
+            on_change: Vec::new(),
+            body: ("lock", Value::Table(Vec::new())),
+            resource: Box::new(locked::Locked(host)),
+        }
+    }
+}
+
 /// A command that must follow a change, such as a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handler {
@@ -53,7 +71,22 @@ impl Recipe {
     /// # Errors
     /// Every mistake in it and in what it includes, each with its place.
     pub fn read(bundle: &Bundle, facts: &Facts, host: &HostInfo) -> Result<Recipe, Problems> {
+        Recipe::read_for(bundle, facts, host, Purpose::Host).map(|(recipe, _)| recipe)
+    }
+
+    fn read_for(
+        bundle: &Bundle,
+        facts: &Facts,
+        host: &HostInfo,
+        purpose: Purpose,
+    ) -> Result<(Recipe, Vec<OpenSource>), Problems> {
         let mut problems = Problems::default();
+        let lock = hold::read(bundle);
+        let readable = lock.is_ok();
+        let lock = lock.unwrap_or_else(|more| {
+            problems.add(more);
+            Lock::default()
+        });
         let mut heads = Vec::new();
         for file in &bundle.files {
             match Head::read(file) {
@@ -72,25 +105,57 @@ impl Recipe {
         }
         problems.add(scope.undeclared(&bundle.vars));
         let mut drafts = Drafts::default();
+        let hashes = (readable && purpose != Purpose::Sources).then_some(&lock.hashes);
         for file in bundle.files.iter().rev() {
             let read = Document::read(&file.origin, &file.text, |table| {
                 // Read above; taken again, so that what is left is unknown.
                 drop(head::read(table));
-                drafts.read(table, &scope, &bundle.templates, facts);
+                drafts.read(table, &scope, &bundle.templates, hashes, facts);
                 Some(())
             });
             problems.add(read.err().unwrap_or_default());
         }
         problems.add(std::mem::take(&mut drafts.problems));
+        let open = std::mem::take(&mut drafts.open);
+        let held = match (purpose, heads.first()) {
+            (Purpose::Sources, _) | (_, None) => None,
+            (_, Some(head)) => {
+                let held = Held { lock: &lock, head, open: &open, real: purpose == Purpose::Host };
+                held.hold(&mut drafts.resources, facts).unwrap_or_else(|more| {
+                    problems.add(more);
+                    None
+                })
+            }
+        };
         let arranged = arrange(drafts);
         if let Err(more) = &arranged {
             problems.add(more.clone());
         }
         problems.or(())?;
-        let (resources, handlers) = arranged?;
+        let (mut resources, handlers) = arranged?;
+        resources.extend(held.map(|host| Declared::of_lock(host, &resources)));
         let head = heads.into_iter().next().unwrap_or_default();
         let origin = bundle.origin().to_owned();
-        Ok(Recipe { origin, description: head.description, supports: head.supports, resources, handlers })
+        let Head { description, supports, .. } = head;
+        Ok((Recipe { origin, description, supports, resources, handlers }, open))
+    }
+
+    /// What of a recipe comes from outside and is not pinned by it, on whatever release: [`Bundle::lock`] has to.
+    ///
+    /// # Errors
+    /// Every other mistake in it, each once and with its place.
+    pub fn open_sources(bundle: &Bundle, host: &HostInfo) -> Result<Vec<OpenSource>, Problems> {
+        let mut open: Vec<OpenSource> = Vec::new();
+        let mut problems = Problems::default();
+        for release in releases(bundle) {
+            match Recipe::read_for(bundle, &sample_facts(release), host, Purpose::Sources) {
+                Ok((_, more)) => {
+                    open.extend(more.into_iter().filter(|source| !open.contains(source)).collect::<Vec<_>>());
+                }
+                Err(more) => problems.add(more),
+            }
+        }
+        problems.or(open)
     }
 
     /// Reads a recipe as it would be on every release it supports, before any host is contacted.
@@ -99,14 +164,10 @@ impl Recipe {
     /// Every mistake in it, each once and with its place.
     pub fn check(bundle: &Bundle, host: &HostInfo) -> Result<Recipe, Problems> {
         let mut problems = Problems::default();
-        let supports =
-            bundle.files.first().and_then(|file| Head::read(file).ok()).unwrap_or_default().supports;
         let mut newest = None;
-        // A recipe that supports nothing is wrong in itself: any release shows how.
-        let releases = if supports.is_empty() { Release::ALL.to_vec() } else { supports };
-        for release in releases {
-            match Recipe::read(bundle, &sample_facts(release), host) {
-                Ok(recipe) => newest = Some(recipe),
+        for release in releases(bundle) {
+            match Recipe::read_for(bundle, &sample_facts(release), host, Purpose::Sample) {
+                Ok((recipe, _)) => newest = Some(recipe),
                 Err(more) => problems.add(more),
             }
         }
@@ -120,6 +181,23 @@ impl Recipe {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.resources.iter().map(|declared| declared.name.as_str())
     }
+}
+
+/// What a recipe is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A machine, which its lock must know.
+    Host,
+    /// Its mistakes.
+    Sample,
+    /// What of it comes from outside, before there is a lock that pins it.
+    Sources,
+}
+
+/// The releases that a recipe supports. One that supports nothing is wrong in itself: any release shows how.
+fn releases(bundle: &Bundle) -> Vec<Release> {
+    let supports = bundle.files.first().and_then(|file| Head::read(file).ok()).unwrap_or_default().supports;
+    if supports.is_empty() { Release::ALL.to_vec() } else { supports }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use toril_document::{Located, Problem, Problems, Source, Table, Value};
 use toril_machine::Facts;
 
 use super::bundle::TemplateFile;
+use super::open::{self, OpenSource};
 use super::read::Handler;
 use super::scope::Scope;
 use super::when;
@@ -15,7 +17,9 @@ use crate::resource::{self, KindEntry, Resource, template};
 pub(super) struct Drafts {
     pub(super) resources: Vec<Draft>,
     pub(super) handlers: Vec<HandlerDraft>,
-    /// Mistakes in templates, which are files of their own.
+    /// What comes from outside and is not pinned by the recipe.
+    pub(super) open: Vec<OpenSource>,
+    /// Mistakes in templates, which are files of their own, and what is pinned nowhere.
     pub(super) problems: Problems,
 }
 
@@ -50,9 +54,11 @@ impl Drafts {
         table: &mut Table<'_>,
         scope: &Scope,
         templates: &[TemplateFile],
+        hashes: Option<&BTreeMap<String, String>>,
         facts: &Facts,
     ) {
         let problems = RefCell::new(Problems::default());
+        let open = RefCell::new(Vec::new());
         let render = |table: &Table<'_>, value: &mut Located<Value>| {
             for (span, message, help) in scope.render(value) {
                 table.note("R003", span, message, help);
@@ -60,10 +66,12 @@ impl Drafts {
             for source in template_sources(value) {
                 fill(source, table, scope, templates, &mut problems.borrow_mut());
             }
+            open.borrow_mut().extend(open::close(value, table, hashes, &mut problems.borrow_mut()));
         };
         let resources = table.tables_rendered("resource", render);
         let handlers = table.tables_rendered("handler", render);
         self.problems.add(problems.into_inner());
+        self.open.extend(open.into_inner());
         self.resources.extend(resources.into_iter().filter_map(|resource| read_resource(resource, facts)));
         self.handlers.extend(handlers.into_iter().filter_map(read_handler));
     }
@@ -78,7 +86,7 @@ fn template_sources(list: &mut Located<Value>) -> impl Iterator<Item = &mut Loca
     items.filter_map(|resource| entry(entry(resource, template::KEY)?, template::SOURCE))
 }
 
-fn entry<'v>(table: &'v mut Located<Value>, key: &str) -> Option<&'v mut Located<Value>> {
+pub(super) fn entry<'v>(table: &'v mut Located<Value>, key: &str) -> Option<&'v mut Located<Value>> {
     let Value::Table(entries) = &mut table.value else { return None };
     entries.iter_mut().find(|(name, _)| name.value == key).map(|(_, value)| value)
 }

@@ -4,7 +4,7 @@ use toril_document::{Document, TableShape};
 use super::resources::Drafts;
 use super::scope::Scope;
 use super::{HostInfo, Release, head, sample_facts};
-use crate::resource::KINDS;
+use crate::resource::{KINDS, PINNED};
 
 /// The JSON Schema of a recipe, as its reader tells it.
 pub fn recipe_schema() -> Json {
@@ -12,7 +12,7 @@ pub fn recipe_schema() -> Json {
     let facts = sample_facts(Release::ALL[0]);
     let shape = Document::shape(|table| {
         drop(head::read(table));
-        Drafts::default().read(table, &Scope::new(&facts, &host), &[], &facts);
+        Drafts::default().read(table, &Scope::new(&facts, &host), &[], None, &facts);
     });
     let mut schema = shape.json_schema();
     let resource = &mut schema["properties"]["resource"]["items"];
@@ -20,6 +20,12 @@ pub fn recipe_schema() -> Json {
     resource["oneOf"] = json!(kinds);
     // A template may stand where a boolean is asked for.
     resource["properties"]["required"] = json!({ "type": ["boolean", "string"] });
+    // What the recipe leaves out, its lock has.
+    for (kind, key, _) in PINNED {
+        if let Some(required) = resource["properties"][kind]["required"].as_array_mut() {
+            required.retain(|name| name != key);
+        }
+    }
     schema
 }
 

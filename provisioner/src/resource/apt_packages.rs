@@ -126,6 +126,23 @@ impl AptPackages {
         }
     }
 
+    /// Holds a package to the version that a lock has; with `hold`, nothing else may upgrade it either, unless the recipe
+    /// says itself whether it is held. Whether the package is one of these.
+    ///
+    /// # Errors
+    /// The recipe wants another version; which.
+    pub(crate) fn lock(&mut self, name: &str, version: &Version, hold: bool) -> Result<bool, String> {
+        if !self.install.iter().any(|known| known == name) {
+            return Ok(false);
+        }
+        if let Some(wanted) = self.versions.get(name).filter(|wanted| !wanted.accepts(version)) {
+            return Err(wanted.to_string());
+        }
+        self.versions.insert(name.to_owned(), Requirement::Locked(version.clone()));
+        self.hold = self.hold.or(hold.then_some(true));
+        Ok(true)
+    }
+
     /// Whether the recipe says if they are to be held.
     pub(crate) fn says_hold(&self) -> bool {
         self.hold.is_some()
@@ -241,6 +258,10 @@ impl Kind for AptPackages {
     }
 
     fn as_packages(&self) -> Option<&AptPackages> {
+        Some(self)
+    }
+
+    fn as_packages_mut(&mut self) -> Option<&mut AptPackages> {
         Some(self)
     }
 }

@@ -429,7 +429,7 @@ mod tests {
         testing::refuses(&[
             (&with(&format!("url = \"example.org/f\", {hash}")), "is no URL that can be fetched"),
             (&with("url = \"https://example.org/f\", sha256 = \"abc\""), "is not 64 hexadecimal digits"),
-            (&with("url = \"https://example.org/f\""), "`sha256` is missing"),
+            (&with("url = \"https://example.org/f\""), "`sha256` of `r` is missing, and no lock has it"),
             (&with(&format!("uri = \"https://example.org/f\", {hash}")), "did you mean `url`?"),
             (&with(&format!("url = \"https://e.org/f\", max-size = \"1T\", {hash}")), "is not a size"),
         ]);

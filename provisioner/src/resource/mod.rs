@@ -17,6 +17,7 @@ mod git_checkout;
 mod group;
 mod kernel_module;
 mod line;
+pub(crate) mod locked;
 mod membership;
 mod order;
 mod program;
@@ -65,6 +66,10 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { key: "udev-rule", read: udev_rule::read },
     KindEntry { key: "user", read: user::read },
 ];
+
+/// What of a kind may be left to the recipe's lock: the key, and how many hexadecimal digits it has.
+pub(crate) const PINNED: &[(&str, &str, usize)] =
+    &[("download", "sha256", 64), ("git-checkout", "commit", 40)];
 
 /// A kind's key and its reader.
 #[derive(Debug)]
@@ -154,6 +159,10 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
     fn as_packages(&self) -> Option<&AptPackages> {
         None
     }
+
+    fn as_packages_mut(&mut self) -> Option<&mut AptPackages> {
+        None
+    }
 }
 
 /// A kind, whatever its state is.
@@ -172,6 +181,7 @@ pub(crate) trait Resource: fmt::Debug + Send + Sync {
     fn follows(&self) -> Vec<Wanted>;
     fn decided_by_others(&self) -> bool;
     fn as_packages(&self) -> Option<&AptPackages>;
+    fn as_packages_mut(&mut self) -> Option<&mut AptPackages>;
 }
 
 impl<K: Kind> Resource for K {
@@ -200,5 +210,8 @@ impl<K: Kind> Resource for K {
     }
     fn as_packages(&self) -> Option<&AptPackages> {
         Kind::as_packages(self)
+    }
+    fn as_packages_mut(&mut self) -> Option<&mut AptPackages> {
+        Kind::as_packages_mut(self)
     }
 }

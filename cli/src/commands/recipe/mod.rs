@@ -1,6 +1,7 @@
 //! `recipe`: recipes by themselves, before they meet a host that matters.
 
 pub(super) mod drift;
+mod lock;
 mod look;
 mod trial;
 
@@ -14,6 +15,7 @@ pub(super) fn run(command: &Recipe) -> Result<Status, UsageError> {
         Recipe::List => look::list(),
         Recipe::Check { recipes } => look::check(recipes),
         Recipe::Show { recipe, release, vars } => look::show(recipe, *release, vars),
+        Recipe::Lock(arguments) => lock::lock(arguments),
         Recipe::Test(arguments) => trial::test(arguments),
     }
 }
