@@ -23,6 +23,9 @@ package t-slow 1; script postinst "touch /tmp/in-postinst; until [ -e /tmp/go ];
 package t-damaged 1; script preinst "touch /tmp/in-preinst; until [ -e /tmp/go-on ]; do sleep 0.05; done"; pack
 package t-fail 1; script postinst "[ -e /tmp/mended ] || { echo something is missing; exit 3; }"; pack
 package t-more 1; pack
+package t-lib 1; pack
+package t-needs 1; echo 'Depends: t-lib (>= 1)' >> $root/DEBIAN/control; pack
+package t-big 1; echo 'Installed-Size: 20000' >> $root/DEBIAN/control; pack
 package t-ask 1
 printf 'Template: t-ask/q\nType: string\nDescription: what?\n' > $root/DEBIAN/templates
 script config ". /usr/share/debconf/confmodule; db_input critical t-ask/q || true; db_go || true"
@@ -63,34 +66,49 @@ fn a_lock_holds_a_host(sandbox: &Sandbox, files: &TempDir) {
     let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
     let (source, locked) = (path("source"), path("locked.toml"));
     let write = |head: &str, keys: &str| {
-        let packages = format!("[[resource]]\nname = \"packages\"\napt-packages = {{ install = [\"t-conf\"]{keys} }}\n");
+        let packages =
+            format!("[[resource]]\nname = \"packages\"\napt-packages = {{ install = [\"t-conf\"]{keys} }}\n");
         let file = format!(
             "[[resource]]\nname = \"file\"\ndownload = {{ url = \"file://{source}\", path = \"/srv/file\" }}\n"
         );
-        fs::write(&locked, format!("description = \"d\"\nsupports = [\"debian 12\"]\n{head}{packages}{file}")).unwrap();
+        fs::write(
+            &locked,
+            format!("description = \"d\"\nsupports = [\"debian 12\"]\n{head}{packages}{file}"),
+        )
+        .unwrap();
     };
     fs::write(&source, "text\n").unwrap();
     let qemu = "/usr/local/bin/qemu-system-x86_64";
     sandbox.sudo(&format!(
-        "mkdir -p {}; echo text > {source}; chmod -R a+rX {}; printf \"#!/bin/sh\\n\" > {qemu}; chmod 755 {qemu}",
+        "echo \"Dpkg::Options {{ \\\"--force-confold\\\"; }};\" > /etc/apt/apt.conf.d/keep; \
+         mkdir -p {}; echo text > {source}; chmod -R a+rX {}; printf \"#!/bin/sh\\n\" > {qemu}; chmod 755 {qemu}",
         files.path().display(),
         files.path().display()
     ));
     write("", "");
-    toril(&["apply", &host, "--recipe", &locked]).exits(2).shows("`sha256` of `file` is missing, and no lock has it");
+    toril(&["apply", &host, "--recipe", &locked])
+        .exits(2)
+        .shows("`sha256` of `file` is missing, and no lock has it");
     toril(&["recipe", "lock", "--recipe", &locked]).exits(0).shows("locked.lock is written");
     toril(&["apply", &host, "--recipe", &locked]).exits(0);
-    toril(&["recipe", "lock", &host, "--recipe", &locked]).exits(0).shows(": debian 12, 1 packages, kernel ");
+    toril(&["recipe", "lock", &host, "--recipe", &locked]).exits(0).shows(": debian 12, 1 package, kernel ");
     toril(&["check", &host, "--recipe", &locked]).exits(0).shows(", locked by ");
 
     // Upgraded by somebody, another program in QEMU's place, another file at the source.
-    sandbox.sudo(&format!("apt-get install -qq t-conf > /dev/null; echo >> {qemu}; echo >> {source}; rm /srv/file"));
+    sandbox.sudo(&format!(
+        "apt-get install -qq t-conf > /dev/null; echo >> {qemu}; echo >> {source}; rm /srv/file"
+    ));
     let check = toril(&["check", &host, "--recipe", &locked]).exits(3);
     check.shows("package t-conf: 2 → 1, as locked, which is older");
-    toril(&["apply", &host, "--recipe", &locked]).exits(1).shows("packages are only downgraded where the recipe");
+    toril(&["apply", &host, "--recipe", &locked])
+        .exits(1)
+        .shows("packages are only downgraded where the recipe");
     write("locked-packages = \"hold\"\n", ", downgrade = true");
     let failed = toril(&["apply", &host, "--recipe", &locked]).exits(1);
-    failed.shows("changed packages").shows("source has the sha256 ").shows(&format!("program qemu is {qemu}, sha256 "));
+    failed
+        .shows("changed packages")
+        .shows("source has the sha256 ")
+        .shows(&format!("program qemu is {qemu}, sha256 "));
     sandbox.sudo("apt-get upgrade -qq > /dev/null; test $(dpkg-query -Wf \\${Version} t-conf) = 1");
 
     // Put right, and another one's lock.
@@ -99,8 +117,45 @@ fn a_lock_holds_a_host(sandbox: &Sandbox, files: &TempDir) {
     sandbox.sudo(&format!("rm {qemu}; apt-mark unhold t-conf; apt-get install -qq t-conf > /dev/null"));
     fs::copy(path("locked.lock"), path("recipe.lock")).unwrap();
     let recipe = recipe(files, "install = [\"t-conf\"]");
-    toril(&["check", &host, "--recipe", &recipe]).exits(2).shows("this is the lock of `locked.toml`, and the recipe is");
+    toril(&["check", &host, "--recipe", &recipe])
+        .exits(2)
+        .shows("this is the lock of `locked.toml`, and the recipe is");
     fs::remove_file(path("recipe.lock")).unwrap();
+}
+
+/// Holds, kept files, a list that is cut off, dependencies that are broken, a disk that is too small.
+fn what_apt_is_told_by_others(sandbox: &Sandbox, files: &TempDir) {
+    let host = sandbox.host();
+    let newer = recipe(files, "install = [\"t-conf\"], minimum = { t-conf = \"2\" }");
+    sandbox.sudo("apt-get install -qq --allow-downgrades t-conf=1 > /dev/null; apt-mark hold t-conf");
+    toril(&["check", &host, "--recipe", &newer]).exits(3).shows("! packages: t-conf is held by somebody");
+    toril(&["apply", &host, "--recipe", &newer])
+        .exits(1)
+        .shows("held by somebody, and would have to change: t-conf;");
+    sandbox.sudo(
+        "apt-mark unhold t-conf; cd /var/lib/apt/lists; l=$(ls *_Packages); head -c 100 $l > cut; mv cut $l",
+    );
+    toril(&["check", &host, "--recipe", &newer]).exits(3).shows("fetch the package lists: 1 list cut off");
+    toril(&["apply", &host, "--recipe", &newer]).exits(0).shows("changed packages");
+    let kept = "/etc/t-conf of t-conf was changed here, and is kept; what the package brings is /etc/t-conf.dpkg-dist";
+    toril(&["check", &host, "--recipe", &newer]).exits(0).shows(kept);
+
+    sandbox.sudo(
+        "apt-get install -qq t-needs > /dev/null; dpkg --remove --force-depends t-lib > /dev/null 2>&1",
+    );
+    let check = toril(&["check", &host, "--recipe", &newer]).exits(3);
+    check
+        .shows("dependencies: t-needs needs t-lib (>= 1) → met")
+        .shows("mend broken dependencies of 1 package");
+    toril(&["apply", &host, "--recipe", &newer]).exits(0);
+    sandbox.sudo("apt-get check -qq; dpkg -s t-lib > /dev/null");
+
+    let big = recipe(files, "install = [\"t-big\"]");
+    sandbox.outside(&["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/var/cache/apt/archives"]);
+    let refused = toril(&["apply", &host, "--recipe", &big]).exits(1);
+    refused.shows("no room for this: ").shows("free at /var/cache/apt/archives; nothing was begun");
+    sandbox.outside(&["umount", "/var/cache/apt/archives"]);
+    toril(&["apply", &host, "--recipe", &big]).exits(0);
 }
 
 fn recipe(files: &TempDir, keys: &str) -> String {
@@ -172,6 +227,7 @@ fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
     );
 
     a_lock_holds_a_host(&sandbox, &files);
+    what_apt_is_told_by_others(&sandbox, &files);
 
     // A mirror that resets its connections, until it does not.
     let mirror = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -15,11 +15,22 @@ pub struct Estimate {
     pub unpacked: u64,
 }
 
-/// Asks apt what installing packages would fetch, without its locks and without writing its caches. `None` where it
-/// cannot tell, as on a host that has no package lists yet.
-pub(crate) fn estimate(packages: &[&str], recommends: bool) -> Option<Estimate> {
+/// Whether apt may use its caches, and write them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caches {
+    /// It may. Without them it takes seconds to read its lists.
+    Used,
+    /// It must not: nothing is to change.
+    Unused,
+}
+
+/// Asks apt what installing packages would fetch, without its locks. `None` where it cannot tell, as on a host that has
+/// no package lists yet.
+pub(crate) fn estimate(packages: &[&str], recommends: bool, caches: Caches) -> Option<Estimate> {
     let mut args = vec!["install", "--print-uris", "--fix-broken", "--yes", "-o", "Debug::NoLocking=1"];
-    args.extend(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+    if caches == Caches::Unused {
+        args.extend(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
+    }
     args.push("--allow-downgrades");
     args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
     args.push("--");

@@ -1,5 +1,6 @@
 //! Apt and dpkg as they are on real hosts.
 
+mod depends;
 mod estimate;
 mod indexes;
 pub(crate) mod keyring;
@@ -13,7 +14,7 @@ mod steps;
 mod transaction;
 
 pub use estimate::Estimate;
-pub(crate) use estimate::estimate;
+pub(crate) use estimate::{Caches, estimate};
 pub(crate) use lists::mirrors;
 pub use locks::wait_for_packages;
 pub(crate) use requirement::{Requirement, Wish};

@@ -50,7 +50,9 @@ fn choose(
     let fits = |version: &str| version.parse().is_ok_and(|version: Version| requirement.accepts(&version));
     let found = offers.iter().find(|offer| fits(&offer.version));
     match (found, requirement) {
-        (Some(offer), Requirement::Exactly(_) | Requirement::Locked(_)) => Ok(format!("{}={}", wish.name, offer.version)),
+        (Some(offer), Requirement::Exactly(_) | Requirement::Locked(_)) => {
+            Ok(format!("{}={}", wish.name, offer.version))
+        }
         (Some(_), Requirement::Least(_)) => Ok(wish.argument()),
         // It is there, and something else about it is to be mended.
         (None, _) if database.get(&wish.name).is_some_and(|package| fits(&package.version)) => {

@@ -16,6 +16,8 @@ pub(crate) struct AptState {
     pub(crate) unconfigured: Vec<String>,
     /// Packages whose files may be damaged.
     pub(crate) damaged: Vec<String>,
+    /// Installed packages that need what is not there, and what.
+    pub(crate) broken: Vec<String>,
     pub(crate) indexes: Indexes,
 }
 
@@ -32,6 +34,7 @@ impl AptState {
             pending_updates: database.pending_updates,
             unconfigured: owned(unconfigured),
             damaged: owned(damaged),
+            broken: database.broken().iter().map(|(name, what)| format!("{name} needs {what}")).collect(),
             indexes: Indexes::observe(machine)?,
         })
     }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use deb822_fast::Deb822;
 use toril_machine::{Machine, Probe};
 
+use super::depends::Presence;
 use crate::resource::ResourceError;
 
 /// dpkg's database, read without dpkg: `dpkg-query` takes hundreds of milliseconds, and `dpkg -s` exits 0 for
@@ -12,6 +13,8 @@ use crate::resource::ResourceError;
 #[derive(Debug, Default)]
 pub(crate) struct Database {
     packages: BTreeMap<String, PackageState>,
+    /// Packages of other architectures and their versions.
+    foreign: BTreeMap<String, String>,
     /// Files in `/var/lib/dpkg/updates`: dpkg was interrupted, or is at work, and the status file is not the whole
     /// story.
     pub(crate) pending_updates: usize,
@@ -27,6 +30,11 @@ pub(crate) struct PackageState {
     pub(crate) version: String,
     /// Whether it is to stay at its version.
     pub(crate) held: bool,
+    /// Paths of its configuration files.
+    pub(crate) conffiles: Vec<String>,
+    /// What it depends on, and what else it is there as: deb-control(5).
+    depends: String,
+    provides: String,
 }
 
 impl PackageState {
@@ -51,16 +59,51 @@ impl Database {
             Probe::Absent => return Err(ResourceError(format!("there is no {STATUS}: is this a Debian?"))),
             Probe::Unreadable(reason) => return Err(ResourceError(reason)),
         };
-        let mut packages = BTreeMap::new();
-        read_into(&mut packages, BufReader::new(file), STATUS)?;
         let entries = journal(machine)?;
+        let mut database = Database { pending_updates: entries.len(), ..Database::default() };
+        database.take(BufReader::new(file), STATUS)?;
         // They are what dpkg would write into the status file next, in their order.
         for entry in &entries {
             if let Some(text) = machine.read(entry).known().map_err(ResourceError)? {
-                read_into(&mut packages, text.as_bytes(), entry)?;
+                database.take(text.as_bytes(), entry)?;
             }
         }
-        Ok(Database { packages, pending_updates: entries.len() })
+        Ok(database)
+    }
+
+    /// Takes the packages of a file of dpkg's over those known before.
+    fn take(&mut self, reader: impl BufRead, path: &str) -> Result<(), ResourceError> {
+        for paragraph in Deb822::iter_paragraphs_from_reader(reader) {
+            let paragraph =
+                paragraph.map_err(|error| ResourceError(format!("{path} cannot be read: {error}")))?;
+            let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
+                continue;
+            };
+            let [selection, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else {
+                continue;
+            };
+            let field = |name: &str| paragraph.get(name).unwrap_or_default();
+            let version = field("Version").to_owned();
+            // A foreign architecture's package of the same name does not provide the programs wanted here.
+            if !matches!(paragraph.get("Architecture"), None | Some("amd64" | "all")) {
+                self.foreign.insert(name.to_owned(), version);
+                continue;
+            }
+            let depends = [field("Pre-Depends"), field("Depends")];
+            let depends: Vec<&str> = depends.into_iter().filter(|text| !text.is_empty()).collect();
+            let conffiles = field("Conffiles").lines().filter_map(|line| line.split_whitespace().next());
+            let package = PackageState {
+                state: state.to_owned(),
+                reinstall_required: flag != "ok",
+                version,
+                held: selection == "hold",
+                conffiles: conffiles.map(str::to_owned).collect(),
+                depends: depends.join(", "),
+                provides: field("Provides").to_owned(),
+            };
+            self.packages.insert(name.to_owned(), package);
+        }
+        Ok(())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&PackageState> {
@@ -72,6 +115,25 @@ impl Database {
         self.packages.iter().filter(|(_, package)| package.held).map(|(name, _)| name.as_str())
     }
 
+    /// Installed packages with something that they need and that is not there: their names, and what.
+    pub(crate) fn broken(&self) -> Vec<(&str, &str)> {
+        let mut presence = Presence::default();
+        // What dpkg has not finished is another matter.
+        let is_gone =
+            |package: &PackageState| matches!(package.state.as_str(), "config-files" | "not-installed");
+        for (name, package) in self.packages.iter().filter(|(_, package)| !is_gone(package)) {
+            presence.add(name, &package.version, &package.provides);
+        }
+        // One of another architecture may be what is needed.
+        self.foreign.iter().for_each(|(name, version)| presence.add(name, version, ""));
+        let installed = self.packages.iter().filter(|(_, package)| package.is_installed());
+        let broken = installed.filter_map(|(name, package)| {
+            let unmet = presence.unmet(&package.depends)?;
+            Some((name.as_str(), unmet))
+        });
+        broken.collect()
+    }
+
     /// Whether dpkg has not finished, of whatever package.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.pending_updates > 0 || self.interrupted().next().is_some()
@@ -81,37 +143,6 @@ impl Database {
     pub(crate) fn interrupted(&self) -> impl Iterator<Item = &str> {
         self.packages.iter().filter(|(_, package)| package.is_interrupted()).map(|(name, _)| name.as_str())
     }
-}
-
-/// Takes the packages of a file of dpkg's over those known before.
-fn read_into(
-    packages: &mut BTreeMap<String, PackageState>,
-    reader: impl BufRead,
-    path: &str,
-) -> Result<(), ResourceError> {
-    for paragraph in Deb822::iter_paragraphs_from_reader(reader) {
-        let paragraph =
-            paragraph.map_err(|error| ResourceError(format!("{path} cannot be read: {error}")))?;
-        let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
-            continue;
-        };
-        let [selection, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else {
-            continue;
-        };
-        // A foreign architecture's package of the same name does not provide the programs wanted here.
-        if !matches!(paragraph.get("Architecture"), None | Some("amd64" | "all")) {
-            continue;
-        }
-        let version = paragraph.get("Version").unwrap_or_default().to_owned();
-        let package = PackageState {
-            state: state.to_owned(),
-            reinstall_required: flag != "ok",
-            version,
-            held: selection == "hold",
-        };
-        packages.insert(name.to_owned(), package);
-    }
-    Ok(())
 }
 
 /// The entries of dpkg's journal, in order.
@@ -193,6 +224,30 @@ mod tests {
         fs::write(dpkg.join("updates/0002"), entry("new", "install reinstreq half-installed", "")).unwrap();
         assert_eq!(Database::read(&machine).unwrap().pending_updates, 2);
         assert_eq!(unfinished_packages(&machine).unwrap().unwrap(), "bad, new", "the journal counts");
+    }
+
+    #[test]
+    fn what_is_needed_and_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("var/lib/dpkg")).unwrap();
+        let entry = |name: &str, status: &str, more: &str| {
+            format!("Package: {name}\nStatus: {status}\nVersion: 1\n{more}\n")
+        };
+        let text = [
+            entry(
+                "a",
+                "install ok installed",
+                "Depends: b (>= 2),\n c | d\nConffiles:\n /etc/a 0f\n /etc/o 0f obsolete\n",
+            ),
+            entry("b", "install ok installed", ""),
+            entry("d", "deinstall ok config-files", ""),
+            entry("e", "install ok installed", "Pre-Depends: d\nDepends: f\n"),
+            entry("f", "install ok installed", "Architecture: i386\n"),
+        ];
+        fs::write(dir.path().join("var/lib/dpkg/status"), text.concat()).unwrap();
+        let database = Database::read(&Machine::at(dir.path())).unwrap();
+        assert_eq!(database.broken(), [("a", "b (>= 2)"), ("e", "d")]);
+        assert_eq!(database.get("a").unwrap().conffiles, ["/etc/a", "/etc/o"]);
     }
 
     #[test]

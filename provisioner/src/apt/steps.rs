@@ -18,6 +18,8 @@ pub(crate) enum Step {
         packages: Vec<String>,
         /// Those that are unpacked anew.
         damaged: Vec<String>,
+        /// Installed packages that need what is not there, and what.
+        broken: Vec<String>,
     },
 }
 
@@ -30,13 +32,16 @@ impl fmt::Display for Step {
                 write!(f, "remove {}, which apt cannot use", count(paths, "package list"))
             }
             Step::Fetch(why) => write!(f, "fetch the package lists: {why}"),
-            Step::Install { packages, damaged } => {
+            Step::Install { packages, damaged, broken } => {
                 let mut parts = Vec::new();
                 if !packages.is_empty() {
                     parts.push(format!("install {}", some(packages, "package")));
                 }
                 if !damaged.is_empty() {
                     parts.push(format!("unpack anew {}", some(damaged, "damaged package")));
+                }
+                if !broken.is_empty() {
+                    parts.push(format!("mend broken dependencies of {}", some(broken, "package")));
                 }
                 write!(f, "{}", parts.join(", "))
             }
@@ -53,7 +58,7 @@ pub(crate) fn steps(state: &AptState, packages: &[&str]) -> Vec<Step> {
     } else if state.pending_updates > 0 {
         steps.push(Step::Configure("writing its database".into()));
     }
-    if packages.is_empty() && state.damaged.is_empty() {
+    if packages.is_empty() && state.damaged.is_empty() && state.broken.is_empty() {
         return steps;
     }
     let unusable = [&state.indexes.truncated[..], &state.indexes.partial].concat();
@@ -62,7 +67,8 @@ pub(crate) fn steps(state: &AptState, packages: &[&str]) -> Vec<Step> {
     }
     steps.push(Step::Fetch(state.indexes.describe()));
     let packages = packages.iter().map(|name| (*name).to_owned()).collect();
-    steps.push(Step::Install { packages, damaged: state.damaged.clone() });
+    let (damaged, broken) = (state.damaged.clone(), state.broken.clone());
+    steps.push(Step::Install { packages, damaged, broken });
     steps
 }
 
@@ -96,6 +102,8 @@ mod tests {
         assert_eq!(words(&none, &[]), [""; 0]);
         let interrupted = AptState { unconfigured: vec!["x".into(), "y".into()], ..AptState::default() };
         assert_eq!(words(&interrupted, &[]), ["dpkg was interrupted: finish configuring 2 packages (x, y)"]);
+        let broken = AptState { broken: vec!["x needs y (>= 2)".into()], ..AptState::default() };
+        assert_eq!(words(&broken, &[])[1], "mend broken dependencies of 1 package (x needs y (>= 2))");
         let journal = AptState { pending_updates: 1, ..AptState::default() };
         assert_eq!(words(&journal, &[]), ["dpkg was interrupted: finish writing its database"]);
         let indexes = Indexes { count: 1, truncated: vec!["l".into()], ..Indexes::default() };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use toril_machine::{Machine, STANDARD_PATH, keep_room};
 
 use super::steps::{Step, steps};
-use super::{AptState, Database, Estimate, Wish, estimate, locks, offers};
+use super::{AptState, Caches, Database, Estimate, Wish, estimate, locks, offers};
 use crate::resource::ResourceError;
 
 /// Where what apt and dpkg print is kept.
@@ -24,6 +24,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Room that dpkg and apt take for themselves, besides what they install: databases and caches, in bytes.
 const OVERHEAD: u64 = 16_000_000;
+
+/// Where apt keeps what it has fetched.
+const ARCHIVES: &str = "/var/cache/apt/archives";
+
+/// With so much room, in bytes, what exactly is needed is not asked: that takes apt seconds.
+const PLENTY: u64 = 16 << 30;
 
 /// Installs packages in one transaction: observes how apt and dpkg stand, and does what it takes, step by step. Never
 /// asks a question.
@@ -55,12 +61,13 @@ pub(crate) fn install(
             }
             Step::Discard(paths) => discard(&paths)?,
             Step::Fetch(_) => again(stop, &mut told, fetch)?,
-            Step::Install { damaged, .. } => {
+            Step::Install { damaged, broken, .. } => {
                 let names = offers::settle(wishes, &Database::read(&Machine::this())?)?;
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 has_room(&names, recommends)?;
                 let downgrade = wishes.iter().any(|wish| wish.downgrade);
-                again(stop, &mut told, |log| transact(&names, &damaged, recommends, downgrade, log))?;
+                let how = How { damaged, recommends, downgrade, mend: !broken.is_empty() };
+                again(stop, &mut told, |log| transact(&names, &how, log))?;
                 unfinished = None;
             }
         }
@@ -136,15 +143,17 @@ fn fetch(log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
 
 /// Refuses what will not fit, before anything is begun. Where apt cannot tell, its own error does later.
 fn has_room(packages: &[&str], recommends: bool) -> Result<(), ResourceError> {
-    let Some(estimate) = estimate(packages, recommends) else { return Ok(()) };
     let free = |path: &str| {
         let space = rustix::fs::statvfs(path).ok()?;
         Some((space.f_fsid, space.f_bavail.saturating_mul(space.f_frsize)))
     };
-    let (Some((archives, for_archives)), Some((files, for_files))) = (free("/var/cache/apt"), free("/usr"))
-    else {
+    let (Some((archives, for_archives)), Some((files, for_files))) = (free(ARCHIVES), free("/usr")) else {
         return Ok(());
     };
+    if for_archives.min(for_files) >= PLENTY {
+        return Ok(());
+    }
+    let Some(estimate) = estimate(packages, recommends, Caches::Used) else { return Ok(()) };
     let Estimate { download, unpacked, .. } = estimate;
     if download == 0 && unpacked == 0 {
         return Ok(());
@@ -152,7 +161,7 @@ fn has_room(packages: &[&str], recommends: bool) -> Result<(), ResourceError> {
     let (download, unpacked) = (download.saturating_add(OVERHEAD), unpacked);
     let lacking = match archives == files && for_archives == for_files {
         true => (for_files < download.saturating_add(unpacked)).then_some(("/", for_files)),
-        false if for_archives < download => Some(("/var/cache/apt", for_archives)),
+        false if for_archives < download => Some((ARCHIVES, for_archives)),
         false => (for_files < unpacked).then_some(("/usr", for_files)),
     };
     let Some((place, free)) = lacking else { return Ok(()) };
@@ -166,19 +175,28 @@ fn has_room(packages: &[&str], recommends: bool) -> Result<(), ResourceError> {
     )))
 }
 
-fn transact(
-    packages: &[&str],
-    damaged: &[String],
+/// What a transaction is besides its packages.
+struct How {
+    /// Packages that are unpacked anew.
+    damaged: Vec<String>,
     recommends: bool,
     downgrade: bool,
-    log: &mut dyn FnMut(&str),
-) -> Result<(), ResourceError> {
+    /// Whether something that is installed lacks what it needs.
+    mend: bool,
+}
+
+fn transact(packages: &[&str], how: &How, log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
+    let How { damaged, recommends, downgrade, mend } = how;
     let mut args = vec!["install", "--yes", "--fix-broken", "-o", "Acquire::Retries=3"];
     args.extend(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
     args.extend(["-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0"]);
-    args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
-    if downgrade {
+    args.push(if *recommends { "--install-recommends" } else { "--no-install-recommends" });
+    if *downgrade {
         args.push("--allow-downgrades");
+    }
+    // It would rather take away what lacks something than find it.
+    if *mend {
+        args.push("--no-remove");
     }
     // By itself, apt leaves half-installed ones as they are.
     if !damaged.is_empty() {
@@ -323,6 +341,11 @@ fn explain(program: &str, args: &[&str], status: &str, output: &str) -> Resource
         (
             "Held packages were changed",
             "a package that has to change is held; `apt-mark unhold` it, or say `hold` in the recipe",
+        ),
+        (
+            "but remove is disabled",
+            "dependencies are broken, and apt could only mend them by taking packages away: look at `apt-get install \
+             --fix-broken`, and decide by hand",
         ),
         (
             "Conflicting values set for option",

@@ -3,7 +3,7 @@ use toril_machine::{Facts, Machine};
 
 use super::Counts;
 use super::handlers::{self, Due};
-use crate::apt::{self, Estimate};
+use crate::apt::{self, Caches, Estimate};
 use crate::recipe::{Declared, Recipe, describe_releases};
 use crate::resource::{Change, Context, Judged, ResourceError};
 
@@ -226,7 +226,7 @@ fn packages(recipe: &Recipe, context: Context<'_>, items: &[Item]) -> (Vec<Strin
         Ok(state) => state.describe_steps(&names),
         Err(error) => vec![format!("cannot look at apt: {error}")],
     };
-    let estimate =
-        context.machine.is_this().then(|| apt::estimate(&names, packages.iter().any(|p| p.recommends)));
+    let recommends = packages.iter().any(|p| p.recommends);
+    let estimate = context.machine.is_this().then(|| apt::estimate(&names, recommends, Caches::Unused));
     (steps, estimate.flatten())
 }

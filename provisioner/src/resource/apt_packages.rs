@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use debversion::Version;
 use toril_document::Table;
+use toril_machine::{Machine, Probe};
 
 use super::apt_versions::read_versions;
 use super::attributes::Attributes;
@@ -31,6 +32,8 @@ pub(crate) struct AptPackages {
 pub(crate) struct PackagesState {
     database: Database,
     pin: Judged,
+    /// What is worth knowing of their configuration files.
+    kept: Vec<String>,
 }
 
 pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
@@ -176,6 +179,41 @@ impl AptPackages {
         names.filter(move |name| is_held(database, name) != hold).map(String::as_str)
     }
 
+    /// Those that lack something and that somebody else has dpkg hold: the recipe says nothing of that.
+    fn held_by_others<'s>(&'s self, database: &'s Database) -> impl Iterator<Item = &'s str> {
+        let names = self.install.iter().map(String::as_str);
+        names.filter(|name| {
+            self.hold.is_none() && is_held(database, name) && self.lacks(name, database).is_some()
+        })
+    }
+
+    fn refuse_held(&self, database: &Database) -> Result<(), ResourceError> {
+        let held: Vec<&str> = self.held_by_others(database).collect();
+        match held.is_empty() {
+            true => Ok(()),
+            false => Err(ResourceError(format!(
+                "held by somebody, and would have to change: {}; `apt-mark unhold` it, or say `hold` in the recipe; nothing \
+                 was begun",
+                held.join(", ")
+            ))),
+        }
+    }
+
+    /// Configuration files that were changed here and kept, where the package has brought others.
+    fn kept(&self, machine: &Machine, database: &Database) -> Vec<String> {
+        let packages = self.install.iter().filter_map(|name| Some((name, database.get(name)?)));
+        let files =
+            packages.flat_map(|(name, package)| package.conffiles.iter().map(move |file| (name, file)));
+        let is_kept = |file: &str| matches!(machine.exists(&format!("{file}.dpkg-dist")), Probe::Known(()));
+        let kept = files.filter(|(_, file)| is_kept(file));
+        kept.map(|(name, file)| {
+            format!(
+                "{file} of {name} was changed here, and is kept; what the package brings is {file}.dpkg-dist"
+            )
+        })
+        .collect()
+    }
+
     /// Carries out the changes of several resources in one transaction.
     pub(crate) fn apply_together(
         all: &[&AptPackages],
@@ -184,9 +222,9 @@ impl AptPackages {
         log: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
         let database = Database::read(context.machine)?;
-        all.iter().try_for_each(|one| one.refuse_downgrades(&database))?;
+        all.iter().try_for_each(|one| one.refuse_downgrades(&database).and(one.refuse_held(&database)))?;
         let wishes: Vec<Wish> = all.iter().flat_map(|one| one.wishes(context, &database)).collect();
-        if !wishes.is_empty() || database.is_unfinished() {
+        if !wishes.is_empty() || database.is_unfinished() || !database.broken().is_empty() {
             // What the recipe itself holds is released for the transaction, and held again after it.
             let own = all.iter().filter(|one| one.hold.is_some());
             let own = own.flat_map(|one| one.install.iter().filter(|name| is_held(&database, name)));
@@ -218,10 +256,12 @@ impl Kind for AptPackages {
     type State = PackagesState;
 
     fn observe(&self, context: Context<'_>) -> Result<PackagesState, ResourceError> {
-        Ok(PackagesState { database: Database::read(context.machine)?, pin: self.judge_pin(context)? })
+        let database = Database::read(context.machine)?;
+        let kept = self.kept(context.machine, &database);
+        Ok(PackagesState { database, pin: self.judge_pin(context)?, kept })
     }
 
-    fn compare(&self, _: Context<'_>, PackagesState { database, pin }: &PackagesState) -> Judged {
+    fn compare(&self, _: Context<'_>, PackagesState { database, pin, kept }: &PackagesState) -> Judged {
         let mut changes = Change::of_part(PIN, &pin.changes);
         let lacking = self.install.iter().filter_map(|name| {
             let (now, wanted) = self.lacks(name, database)?;
@@ -237,7 +277,19 @@ impl Kind for AptPackages {
             let of = if names.is_empty() { String::new() } else { format!(" in {}", names.join(", ")) };
             changes.push(Change::new("dpkg", format!("interrupted or at work{of}"), "at rest"));
         }
-        changes.into()
+        if changes.is_empty() {
+            let broken = database.broken().into_iter();
+            let needs =
+                broken.map(|(name, what)| Change::new("dependencies", format!("{name} needs {what}"), "met"));
+            changes.extend(needs);
+        }
+        let held = self.held_by_others(database).map(|name| {
+            format!(
+                "{name} is held by somebody, so an apply leaves it: unhold it, or say `hold` in the recipe"
+            )
+        });
+        let notices = held.chain(kept.iter().cloned()).collect();
+        Judged { changes, notices, ..Judged::default() }
     }
 
     fn apply(
@@ -320,6 +372,11 @@ mod tests {
         assert_eq!(held.changes(&*resource("hold = false")), ["q held: yes → no"]);
         assert_eq!(held.changes(&*resource("recommends = false")), [""; 0], "left alone");
         assert_eq!(free.changes(&*resource("hold = true")), ["q held: no → yes"]);
+        let newer = resource("minimum = { q = \"2\" }");
+        let judged = newer.judge(held.context()).unwrap();
+        assert!(judged.notices[0].starts_with("q is held by somebody"), "{judged:?}");
+        let refused = newer.apply(held.context(), &[], &mut |_| {}).unwrap_err().to_string();
+        assert!(refused.starts_with("held by somebody, and would have to change: q; "), "{refused}");
         let none = fake("deinstall ok config-files", "1");
         let expected = ["package q: not installed → installed", "q held: no → yes"];
         assert_eq!(none.changes(&*resource("hold = true")), expected);
