@@ -77,6 +77,14 @@ pub enum UnpackError {
         /// Where it leads.
         target: String,
     },
+    /// A hard link to something else than a file that came before.
+    #[error("the archive has a hard link from {path:?} to {target:?}, which is no file that came before")]
+    LinksTo {
+        /// The path.
+        path: String,
+        /// What it is a link to.
+        target: String,
+    },
     /// The same path twice, or a path below something that is no directory.
     #[error("the archive has the path {0:?} twice, or has it below something that is no directory")]
     Twice(String),

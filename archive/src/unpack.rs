@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
-use tar::{Archive, Entry, EntryType};
+use tar::{Archive, Entry, EntryType, PaxExtensions};
 
 use crate::error::UnpackError;
 use crate::name::{LONGEST, leads_out, relative};
@@ -58,10 +58,42 @@ pub struct Unpacked {
 /// # Errors
 /// The archive is refused, is cut off, or a file cannot be made.
 pub fn unpack(archive: impl Read, into: &Path, rules: &Rules) -> Result<Unpacked, UnpackError> {
+    unpack_tar(GzDecoder::new(archive), into, rules, Dialect::Own)
+}
+
+/// Unpacks a tar, not compressed, that somebody else has made with a tool of theirs, as [`unpack`] does. Besides, `./` before
+/// paths, long names in pax headers, and hard links to files that came before are taken. `strip`: so many parts are taken
+/// off each path, and what has no more parts is left out.
+///
+/// # Errors
+/// The archive is refused, is cut off, or a file cannot be made.
+pub fn unpack_foreign(
+    tar: impl Read,
+    into: &Path,
+    rules: &Rules,
+    strip: usize,
+) -> Result<Unpacked, UnpackError> {
+    // What is no file's content costs time, too. Each entry has a header, and some have one more for a long name.
+    let limit = rules.most_entries.saturating_mul(MOST_BESIDE).saturating_add(MOST_PADDING as u64);
+    let limit = rules.most_bytes.saturating_add(limit);
+    let limited = Limited { from: tar, left: limit, limit };
+    unpack_tar(limited, into, rules, Dialect::Foreign { strip })
+}
+
+/// What makes archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// [`crate::pack()`].
+    Own,
+    /// Whatever somebody has.
+    Foreign { strip: usize },
+}
+
+fn unpack_tar(tar: impl Read, into: &Path, rules: &Rules, dialect: Dialect) -> Result<Unpacked, UnpackError> {
     let top = rustix::fs::open(into, DIRECTORY, Mode::empty())
         .map_err(|error| UnpackError::Write { path: into.to_owned(), source: error.into() })?;
-    let mut target = Target { into, top, rules, done: Unpacked::default(), last: None };
-    let mut archive = Archive::new(GzDecoder::new(archive));
+    let mut target = Target { into, top, rules, dialect, done: Unpacked::default(), last: None };
+    let mut archive = Archive::new(tar);
     let mut names = LongNames::default();
     // Raw, because the reader of long names that comes with the crate takes names of any size into memory.
     let entries = archive.entries().map_err(UnpackError::Read)?.raw(true);
@@ -74,6 +106,9 @@ pub fn unpack(archive: impl Read, into: &Path, rules: &Rules) -> Result<Unpacked
         match entry.header().entry_type() {
             EntryType::GNULongName => names.path = Some(long_name(&mut entry)?),
             EntryType::GNULongLink => names.link = Some(long_name(&mut entry)?),
+            EntryType::XHeader if dialect != Dialect::Own => names.read_pax(&mut entry)?,
+            // Of the whole archive, such as the commit that it was made of.
+            EntryType::XGlobalHeader if dialect != Dialect::Own => {}
             _ => target.take(entry, std::mem::take(&mut names))?,
         }
     }
@@ -103,6 +138,13 @@ pub fn unpack(archive: impl Read, into: &Path, rules: &Rules) -> Result<Unpacked
 /// tar's own is of 10 KiB.
 const MOST_PADDING: usize = 1 << 20;
 
+/// What an entry may have beside its content on average, in bytes: its header, the filling of its last block, and those of
+/// a long name.
+const MOST_BESIDE: u64 = 4096;
+
+/// More of a pax header is not read, in bytes: it may hold attributes without end, and its names are at its beginning.
+const MOST_PAX: u64 = 64 << 10;
+
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -111,6 +153,46 @@ const DIRECTORY: OFlags =
 struct LongNames {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
+}
+
+impl LongNames {
+    /// Takes what a pax header says of the entry that follows.
+    fn read_pax(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), UnpackError> {
+        let mut text = Vec::new();
+        entry.take(MOST_PAX).read_to_end(&mut text).map_err(UnpackError::Read)?;
+        for record in PaxExtensions::new(&text) {
+            let record = record.map_err(UnpackError::Read)?;
+            match record.key_bytes() {
+                b"path" => self.path = Some(record.value_bytes().to_owned()),
+                b"linkpath" => self.link = Some(record.value_bytes().to_owned()),
+                // The entry's own header would lie, and what follows be read at a wrong place.
+                b"size" => return Err(UnpackError::Read(io::Error::other("it has a file of 8 GiB or more"))),
+                key if key.starts_with(b"GNU.sparse.") => {
+                    return Err(UnpackError::Read(io::Error::other("it has a sparse file")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A reader that fails where more comes than there may be.
+struct Limited<R> {
+    from: R,
+    left: u64,
+    limit: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        match self.left.checked_sub(count as u64) {
+            Some(left) => self.left = left,
+            None => return Err(io::Error::other(format!("it is of more than {} bytes", self.limit))),
+        }
+        Ok(count)
+    }
 }
 
 fn long_name(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>, UnpackError> {
@@ -126,6 +208,7 @@ struct Target<'t> {
     into: &'t Path,
     top: OwnedFd,
     rules: &'t Rules,
+    dialect: Dialect,
     done: Unpacked,
     /// The directory of the last entry: most that follow are in it, too.
     last: Option<(Vec<u8>, OwnedFd)>,
@@ -135,15 +218,18 @@ impl Target<'_> {
     fn take(&mut self, mut entry: Entry<'_, impl Read>, names: LongNames) -> Result<(), UnpackError> {
         let path = names.path.unwrap_or_else(|| entry.header().path_bytes().into_owned());
         let shown = String::from_utf8_lossy(&path).into_owned();
-        let parts = relative(&path).map_err(|why| UnpackError::Name { path: shown.clone(), why })?;
-        let Some((name, above)) = parts.split_last() else {
-            return Err(UnpackError::Name { path: shown, why: "it is empty" });
+        let kind = match entry.header().entry_type() {
+            // Old archives mark a directory by its name only.
+            EntryType::Regular if self.dialect != Dialect::Own && path.ends_with(b"/") => {
+                EntryType::Directory
+            }
+            kind => kind,
         };
-        let kind = entry.header().entry_type();
         let what = match kind {
             EntryType::Regular | EntryType::Directory => None,
             EntryType::Symlink if self.rules.links == Links::Inside => None,
             EntryType::Symlink => Some("a symbolic link"),
+            EntryType::Link if self.dialect != Dialect::Own => None,
             EntryType::Link => Some("a hard link"),
             EntryType::Char | EntryType::Block => Some("a device"),
             EntryType::Fifo => Some("a pipe"),
@@ -152,6 +238,8 @@ impl Target<'_> {
         if let Some(what) = what {
             return Err(UnpackError::Kind { path: shown, what });
         }
+        let Some(parts) = self.parts(&path, &shown)? else { return Ok(()) };
+        let Some((name, above)) = parts.split_last() else { return Ok(()) };
         let size = if kind == EntryType::Regular { entry.header().size() } else { Ok(0) };
         let size = size.map_err(UnpackError::Read)?;
         self.done.bytes = self.done.bytes.saturating_add(size);
@@ -163,6 +251,10 @@ impl Target<'_> {
         match kind {
             EntryType::Directory => {
                 self.make_directory(parent.as_fd(), name).map_err(failed)?;
+            }
+            EntryType::Link => {
+                let target = names.link.or_else(|| Some(entry.header().link_name_bytes()?.into_owned()));
+                self.link(parent.as_fd(), name, &target.unwrap_or_default(), &shown)?;
             }
             EntryType::Symlink => {
                 let target = names.link.or_else(|| Some(entry.header().link_name_bytes()?.into_owned()));
@@ -196,6 +288,54 @@ impl Target<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The parts of a path below the top; none: it is left out.
+    fn parts<'p>(&self, path: &'p [u8], shown: &str) -> Result<Option<Vec<&'p [u8]>>, UnpackError> {
+        let wrong = |why| UnpackError::Name { path: shown.to_owned(), why };
+        match self.dialect {
+            Dialect::Own => relative(path).map(Some).map_err(wrong),
+            Dialect::Foreign { strip } => {
+                let mut path = path;
+                while let Some(rest) = path.strip_prefix(b"./") {
+                    path = rest;
+                }
+                // The top itself.
+                if path.is_empty() || path == b"." {
+                    return Ok(None);
+                }
+                let parts = relative(path).map_err(wrong)?;
+                Ok(parts.get(strip..).filter(|parts| !parts.is_empty()).map(<[_]>::to_vec))
+            }
+        }
+    }
+
+    /// Gives a file that came before one more name. A link to a symbolic link would be one that leads elsewhere.
+    fn link(
+        &mut self,
+        parent: impl AsFd,
+        name: &[u8],
+        target: &[u8],
+        shown: &str,
+    ) -> Result<(), UnpackError> {
+        let refused = || {
+            let target = String::from_utf8_lossy(target).into_owned();
+            UnpackError::LinksTo { path: shown.to_owned(), target }
+        };
+        let parts = self.parts(target, shown).ok().flatten().ok_or_else(refused)?;
+        let (file, above) = parts.split_last().ok_or_else(refused)?;
+        let mut directory = rustix::io::fcntl_dupfd_cloexec(&self.top, 0).map_err(|_| refused())?;
+        for part in above {
+            directory =
+                rustix::fs::openat(&directory, *part, DIRECTORY, Mode::empty()).map_err(|_| refused())?;
+        }
+        let found =
+            rustix::fs::statat(&directory, *file, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| refused())?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+            return Err(refused());
+        }
+        rustix::fs::linkat(&directory, *file, parent, name, AtFlags::empty())
+            .map_err(|error| self.failed(shown, error))
     }
 
     /// The directory of these parts, made where it is not there.

@@ -4,7 +4,7 @@
 use std::fs;
 
 use libfuzzer_sys::fuzz_target;
-use toril_archive::{Links, Rules, unpack};
+use toril_archive::{Links, Rules, unpack, unpack_foreign};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(dir) = tempfile::tempdir() else { return };
@@ -18,5 +18,6 @@ fuzz_target!(|bytes: &[u8]| {
     let packed = std::io::Write::write_all(&mut packed, bytes).and_then(|()| packed.finish());
     let _ = unpack(bytes, &tree, &rules);
     let _ = packed.map(|packed| unpack(packed.as_slice(), &tree, &rules));
+    let _ = unpack_foreign(bytes, &tree, &rules, usize::from(bytes.first().is_some_and(|byte| byte % 2 == 0)));
     assert_eq!(fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(1));
 });

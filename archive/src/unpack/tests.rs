@@ -27,6 +27,10 @@ fn entry(kind: u8, path: &str, link: &str) -> Hostile {
 }
 
 fn archive(entries: &[Hostile]) -> Vec<u8> {
+    packed(&plain(entries))
+}
+
+fn plain(entries: &[Hostile]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for entry in entries {
         let mut header = Header::new_gnu();
@@ -44,7 +48,7 @@ fn archive(entries: &[Hostile]) -> Vec<u8> {
         bytes.resize(bytes.len().next_multiple_of(512), 0);
     }
     bytes.resize(bytes.len() + 1024, 0);
-    packed(&bytes)
+    bytes
 }
 
 fn packed(bytes: &[u8]) -> Vec<u8> {
@@ -186,6 +190,98 @@ fn what_cannot_be_sent_is_named() {
     assert!(matches!(error, PackError::Name { .. }), "{error}");
 }
 
+/// What others' archives come to, one part of each path taken off.
+fn foreign(entries: &[Hostile]) -> Result<Vec<String>, String> {
+    let dir = scene();
+    let tree = dir.path().join("tree");
+    let done = unpack_foreign(Cursor::new(plain(entries)), &tree, &ALL, 1);
+    untouched(&dir);
+    let found = everything(&tree).unwrap().iter().map(|path| path.display().to_string()).collect();
+    done.map(|_| found).map_err(|error| error.to_string())
+}
+
+fn file(path: &str) -> Hostile {
+    Hostile { content: path.as_bytes().to_vec(), ..entry(b'0', path, "") }
+}
+
+fn pax(key: &str, value: &str) -> Hostile {
+    let record = format!(" {key}={value}\n");
+    let digits = (record.len() + 2).to_string().len();
+    let record = format!("{}{record}", record.len() + digits);
+    Hostile { content: record.into_bytes(), ..entry(b'x', "PaxHeaders/x", "") }
+}
+
+#[test]
+fn archives_of_others_are_taken_with_what_they_usually_have() {
+    let long = format!("top/{}", "n".repeat(150));
+    let entries = [
+        Hostile { content: b"52 comment=aaaaaaaaaaaaaaaa".to_vec(), ..entry(b'g', "pax_global_header", "") },
+        entry(b'5', "./", ""),
+        entry(b'5', "./top/", ""),
+        file("README"),
+        file("./top/a/f"),
+        entry(b'1', "top/g", "./top/a/f"),
+        entry(b'2', "top/a/l", "../g"),
+        entry(b'0', "top/old/", ""),
+        pax("path", &long),
+        file("top/nnn"),
+    ];
+    let n = "n".repeat(150);
+    assert_eq!(foreign(&entries).unwrap(), ["a", "g", &n, "old", "a/f", "a/l"]);
+    let dir = scene();
+    let tree = dir.path().join("tree");
+    unpack_foreign(Cursor::new(plain(&entries)), &tree, &ALL, 1).unwrap();
+    assert_eq!(fs::read_to_string(tree.join("a/l")).unwrap(), "./top/a/f");
+    let all = unpack_foreign(
+        Cursor::new(plain(&[file("a"), file("./x/c")])),
+        &dir.path().join("tree/old"),
+        &ALL,
+        0,
+    );
+    assert_eq!(all.unwrap().entries, 2);
+}
+
+#[test]
+fn archives_of_others_may_have_nothing_that_leads_out() {
+    for (entries, why) in [
+        (vec![file("/t/x")], "it is absolute"),
+        (vec![file("t/../../beside")], "`.` or `..`"),
+        (vec![file("./../beside")], "`.` or `..`"),
+        (vec![pax("path", "../beside"), file("t/x")], "`.` or `..`"),
+        (vec![entry(b'2', "t/a", "../beside")], "leads out"),
+        (vec![pax("linkpath", "/etc/passwd"), entry(b'2', "t/a", "b")], "leads out"),
+        (vec![entry(b'1', "t/a", "../beside")], "is no file that came before"),
+        (vec![entry(b'1', "t/a", "/etc/passwd")], "is no file that came before"),
+        (vec![entry(b'1', "t/a", "t/b")], "is no file that came before"),
+        // It would be a link at another depth.
+        (vec![entry(b'2', "t/d/l", "../x"), entry(b'1', "t/l", "t/d/l")], "is no file that came before"),
+        (vec![entry(b'2', "t/l", "."), entry(b'1', "t/a", "t/l/b")], "is no file that came before"),
+        (vec![file("t/a"), file("t/a")], "twice"),
+        (vec![file("t/a"), entry(b'1', "t/a", "t/a")], "twice"),
+        (vec![entry(b'2', "t/l", "."), file("t/l/b")], "below something that is no directory"),
+        (vec![entry(b'3', "t/a", "")], "a device"),
+        (vec![entry(b'6', "t/a", "")], "a pipe"),
+        (vec![pax("size", "9"), file("t/a")], "8 GiB"),
+        (vec![pax("GNU.sparse.major", "1"), file("t/a")], "sparse"),
+    ] {
+        let error = foreign(&entries).unwrap_err();
+        assert!(error.contains(why), "{entries:?}: {error}");
+    }
+}
+
+#[test]
+fn bombs_of_others_are_refused() {
+    let mut large = file("t/large");
+    large.content = vec![0; (1 << 20) + 1];
+    assert!(foreign(&[large]).unwrap_err().contains("more than the 1048576 bytes"));
+    let many: Vec<_> = (0..101).map(|number| file(&format!("t/{number}"))).collect();
+    assert!(foreign(&many).unwrap_err().contains("more than the 100 entries"));
+    // Where nothing of it is a file's.
+    let mut name = entry(b'g', "g", "");
+    name.content = vec![b'x'; 8 << 20];
+    assert!(foreign(&[name]).unwrap_err().contains("it is of more than"));
+}
+
 fn any_entry() -> impl Strategy<Value = Hostile> {
     let path = "(/|\\.\\./|\\./|a/|b/|c/|a|b|c|\\.\\.|x{0,3}/?){0,4}";
     let kind = prop::sample::select(b"0012555LKxg1346".to_vec());
@@ -199,11 +295,17 @@ fn any_entry() -> impl Strategy<Value = Hostile> {
 
 proptest! {
     #[test]
-    fn nothing_outside_is_touched(entries in prop::collection::vec(any_entry(), 0..8)) {
+    fn nothing_outside_is_touched(
+        entries in prop::collection::vec(any_entry(), 0..8),
+        strip in prop::option::of(0..3_usize),
+    ) {
         let dir = scene();
         let tree = dir.path().join("tree");
         // Whatever comes of it.
-        let _ = unpack(Cursor::new(archive(&entries)), &tree, &ALL);
+        let _ = match strip {
+            None => unpack(Cursor::new(archive(&entries)), &tree, &ALL),
+            Some(strip) => unpack_foreign(Cursor::new(plain(&entries)), &tree, &ALL, strip),
+        };
         untouched(&dir);
         for path in everything(&tree).unwrap() {
             let full = tree.join(&path);
@@ -220,6 +322,7 @@ proptest! {
         let dir = scene();
         let _ = unpack(Cursor::new(&bytes), &dir.path().join("tree"), &ALL);
         let _ = unpack(Cursor::new(packed(&bytes)), &dir.path().join("tree"), &ALL);
+        let _ = unpack_foreign(Cursor::new(&bytes), &dir.path().join("tree"), &ALL, 1);
         untouched(&dir);
     }
 }

@@ -47,7 +47,14 @@ fn every_example_of_a_kind_does_what_it_says() {
         "git init -q /srv/there/repository && cd /srv/there/repository && \
          git -c user.name=e -c user.email=e@e.example commit -q --allow-empty -m a && git rev-parse HEAD",
     );
+    let archive = sandbox.sudo(
+        "mkdir /srv/there/compiler && touch /srv/there/compiler/README && \
+         apt-get install -qq --no-install-recommends xz-utils >/dev/null && cd /srv/there && \
+         tar -cJf compiler.tar.xz compiler && sha256sum compiler.tar.xz | cut -d' ' -f1",
+    );
     let here = [
+        ("https://compiler.example/compiler-1.0.tar.xz", "file:///srv/there/compiler.tar.xz"),
+        ("2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", archive.trim()),
         ("https://ci.example/kernels/hello.elf", "file:///srv/there/hello.elf"),
         ("https://git.example/unikernel.git", "file:///srv/there/repository"),
         ("2fd4e1c67a2d28fced849ee1bb76e7391b93eb12", commit.trim()),

@@ -29,7 +29,7 @@ enabled = false
 
 [[resource]]
 name = "packages"
-apt-packages = { install = ["git", "make"], hold = true }
+apt-packages = { install = ["git", "make", "xz-utils"], hold = true }
 
 [[resource]]
 name = "an assertion"
@@ -83,11 +83,15 @@ name = "a template"
 template = { path = "/srv/rendered", source = "SOURCE" }
 
 [[resource]]
+name = "a tree"
+unpack = { archive = "/srv/tree.tar.xz", sha256 = "SHA256", path = "/srv/tree", strip = 1 }
+
+[[resource]]
 name = "a user"
 user = { name = "e2e-user", system = true, home = "/srv/place", groups = ["e2e"] }
 "#;
 
-const DRIFTS: [Drift; 13] = [
+const DRIFTS: [Drift; 14] = [
     Drift {
         resource: "a source",
         by: "sed -i s/bookworm/sid/ /etc/apt/sources.list.d/e2e.sources",
@@ -124,6 +128,7 @@ const DRIFTS: [Drift; 13] = [
         by: "sed -i s/debian/nobody/ /srv/rendered",
         shown: "content: 1 line → 1 line",
     },
+    Drift { resource: "a tree", by: "echo two > /srv/tree/one", shown: "content: 1 changed, one among them" },
     Drift { resource: "a user", by: "userdel e2e-user", shown: "user: not there" },
 ];
 
@@ -146,17 +151,22 @@ fn each_is_made_and_its_drift_is_named_and_mended() {
         "git init -q /srv/repository && cd /srv/repository && echo a > a && git add a && \
          git -c user.name=e -c user.email=e@e.example commit -q -m a && git rev-parse HEAD",
     );
+    let sha256 = sandbox.sudo(
+        "apt-get install -qq --no-install-recommends xz-utils >/dev/null; mkdir /srv/t && echo one > /srv/t/one && \
+         tar -C /srv -cJf /srv/tree.tar.xz t && sha256sum /srv/tree.tar.xz | cut -d' ' -f1",
+    );
     let template = document("login {{ host.user }} of {{ facts.codename }}\n");
     let template_path = template.path();
     let template_name = Path::new(&template_path).file_name().unwrap().to_str().unwrap();
-    let recipe = document(&RECIPE.replace("COMMIT", commit.trim()).replace("SOURCE", template_name));
+    let recipe = RECIPE.replace("COMMIT", commit.trim()).replace("SHA256", sha256.trim());
+    let recipe = document(&recipe.replace("SOURCE", template_name));
     let recipe = recipe.path();
     let arguments = |command: &'static str| [command, &host, "--recipe", &recipe];
-    toril(&arguments("check")).exits(3).shows("13 of 14 resources have to change");
+    toril(&arguments("check")).exits(3).shows("14 of 15 resources have to change");
     let reboot = toril(&[&arguments("apply")[..], &["--yes", "--reboot"]].concat()).exits(1);
     reboot.shows("this host is a container (toril-sandbox)").hides("changed ");
     toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(0).shows("nothing left to change");
-    toril(&arguments("check")).exits(0).shows("nothing to change in 14 resources");
+    toril(&arguments("check")).exits(0).shows("nothing to change in 15 resources");
 
     for Drift { resource, by, shown } in DRIFTS {
         sandbox.sudo(by);
@@ -172,6 +182,12 @@ fn each_is_made_and_its_drift_is_named_and_mended() {
         assert_eq!(mended, expected, "{resource}{apply}");
         toril(&arguments("check")).exits(0).shows("nothing to change");
     }
+    // An archive with one byte changed.
+    let change = "printf x | dd of=/srv/tree.tar.xz bs=1 seek=40 conv=notrunc status=none";
+    sandbox.sudo(&format!("mv /srv/tree /root/ && cp /srv/tree.tar.xz /root/ && {change}"));
+    toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(1).shows("nothing of it is unpacked");
+    assert_eq!(sandbox.sudo("ls -A /srv | grep -e tree -e toril"), "tree.tar.xz\n");
+    sandbox.sudo("mv /root/tree /root/tree.tar.xz /srv/");
     // What an assertion says is not mended by anybody: it fails.
     sandbox.sudo("mv /usr/bin/make /usr/bin/make.away && ln -s /bin/true /usr/bin/make");
     toril(&arguments("check")).exits(3).shows("  ~ an assertion");

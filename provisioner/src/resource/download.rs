@@ -80,7 +80,7 @@ pub(super) fn parse_hex(text: &str, digits: usize) -> Result<String, String> {
 }
 
 /// Copies all there is and returns its hash.
-fn copy_hashed(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
+pub(super) fn copy_hashed(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     loop {

@@ -6,12 +6,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 use toril_document::Table;
 use toril_machine::{Probe, User};
 
 use super::download::parse_hex;
+use super::place::put_in_place;
 use super::program::Program;
 use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, optional_name, parsed, read_path,
@@ -223,22 +222,6 @@ impl Kind for GitCheckout {
     fn follows(&self) -> Vec<Wanted> {
         let user = self.run_as.iter().map(|user| Wanted::User(user.clone()));
         user.chain([Wanted::Above(self.path.clone()), Wanted::Packages]).collect()
-    }
-}
-
-/// Gives the new directory the place, in one step where the file system can; the old one then has the new one's name.
-fn put_in_place(new: &Path, place: &Path) -> io::Result<()> {
-    if !place.exists() {
-        return fs::rename(new, place);
-    }
-    match renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            let aside = new.with_extension("old");
-            fs::rename(place, &aside)?;
-            fs::rename(new, place).inspect_err(|_| drop(fs::rename(&aside, place)))?;
-            fs::rename(&aside, new)
-        }
-        result => Ok(result?),
     }
 }
 

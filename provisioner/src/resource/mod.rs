@@ -20,6 +20,7 @@ mod line;
 pub(crate) mod locked;
 mod membership;
 mod order;
+mod place;
 mod program;
 mod reading;
 mod symlink;
@@ -30,6 +31,9 @@ pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 mod udev_rule;
+mod unpack;
+mod unpack_manifest;
+mod unpack_stream;
 mod user;
 
 use std::fmt;
@@ -64,6 +68,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { key: "systemd-unit", read: systemd_unit::read },
     KindEntry { key: template::KEY, read: template::read },
     KindEntry { key: "udev-rule", read: udev_rule::read },
+    KindEntry { key: "unpack", read: unpack::read },
     KindEntry { key: "user", read: user::read },
 ];
 

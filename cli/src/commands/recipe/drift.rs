@@ -41,6 +41,11 @@ fn how(resource: &Described) -> Option<(String, String)> {
     };
     match resource.kind {
         "file" | "download" => path().map(append),
+        "unpack" => {
+            let find = format!("find {} -type f ! -name '.toril-*' -print -quit", quoted(path()?));
+            let script = format!("file=$({find}) && test -n \"$file\" && touch -d @1 \"$file\"");
+            Some((format!("the time of a file in {} changed", path()?), script))
+        }
         "apt-source" | "kernel-module" | "sysctl" | "systemd-unit" | "udev-rule" => in_etc().map(append),
         "line" if resource.string("line").is_some() => {
             let (file, line) = (quoted(path()?), quoted(resource.string("line")?));
