@@ -9,10 +9,11 @@ use crate::harness::{Sandbox, toril};
 const PAGE: &str = include_str!("../../../docs/src/reference/resources.md");
 
 /// Why the example of a kind is not carried out on a container of Debian 12.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("apt-packages", "its mirror is nobody's; `kinds` and `releases` install from real and from local ones"),
     ("apt-source", "it is for Debian 10; `releases` has its like on the imitation of that"),
     ("line", "it reloads a unit, and a container has no systemd: see `vm`"),
+    ("source-build", "it takes a compiler; `kinds` builds something small"),
     ("systemd-unit", "a container has no systemd: see `vm`"),
 ];
 

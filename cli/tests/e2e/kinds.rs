@@ -87,11 +87,18 @@ name = "a tree"
 unpack = { archive = "/srv/tree.tar.xz", sha256 = "SHA256", path = "/srv/tree", strip = 1 }
 
 [[resource]]
+name = "a build"
+[resource.source-build]
+source = "/srv/tree"
+path = "/srv/prefix"
+shell = 'mkdir -p "$DESTDIR$PREFIX" && { cat one; id -un; } > "$DESTDIR$PREFIX/built"'
+
+[[resource]]
 name = "a user"
 user = { name = "e2e-user", system = true, home = "/srv/place", groups = ["e2e"] }
 "#;
 
-const DRIFTS: [Drift; 14] = [
+const DRIFTS: [Drift; 15] = [
     Drift {
         resource: "a source",
         by: "sed -i s/bookworm/sid/ /etc/apt/sources.list.d/e2e.sources",
@@ -129,6 +136,11 @@ const DRIFTS: [Drift; 14] = [
         shown: "content: 1 line → 1 line",
     },
     Drift { resource: "a tree", by: "echo two > /srv/tree/one", shown: "content: 1 changed, one among them" },
+    Drift {
+        resource: "a build",
+        by: "echo two > /srv/prefix/built",
+        shown: "build: 1 changed, built among them",
+    },
     Drift { resource: "a user", by: "userdel e2e-user", shown: "user: not there" },
 ];
 
@@ -162,11 +174,11 @@ fn each_is_made_and_its_drift_is_named_and_mended() {
     let recipe = document(&recipe.replace("SOURCE", template_name));
     let recipe = recipe.path();
     let arguments = |command: &'static str| [command, &host, "--recipe", &recipe];
-    toril(&arguments("check")).exits(3).shows("14 of 15 resources have to change");
+    toril(&arguments("check")).exits(3).shows("15 of 16 resources have to change");
     let reboot = toril(&[&arguments("apply")[..], &["--yes", "--reboot"]].concat()).exits(1);
     reboot.shows("this host is a container (toril-sandbox)").hides("changed ");
     toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(0).shows("nothing left to change");
-    toril(&arguments("check")).exits(0).shows("nothing to change in 15 resources");
+    toril(&arguments("check")).exits(0).shows("nothing to change in 16 resources");
 
     for Drift { resource, by, shown } in DRIFTS {
         sandbox.sudo(by);
@@ -182,6 +194,7 @@ fn each_is_made_and_its_drift_is_named_and_mended() {
         assert_eq!(mended, expected, "{resource}{apply}");
         toril(&arguments("check")).exits(0).shows("nothing to change");
     }
+    assert_eq!(sandbox.sudo("cat /srv/prefix/built"), "one\nnobody\n");
     // An archive with one byte changed.
     let change = "printf x | dd of=/srv/tree.tar.xz bs=1 seek=40 conv=notrunc status=none";
     sandbox.sudo(&format!("mv /srv/tree /root/ && cp /srv/tree.tar.xz /root/ && {change}"));

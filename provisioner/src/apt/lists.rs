@@ -106,6 +106,32 @@ pub(crate) fn mirrors(machine: &Machine) -> Result<Vec<String>, ResourceError> {
     Ok(found)
 }
 
+/// The lists of the sources of what the lists name, each with the name that its file must have.
+pub(crate) fn source_lists(machine: &Machine) -> Result<Vec<(String, String)>, ResourceError> {
+    let mut found = Vec::new();
+    for path in all(machine)? {
+        let Some(text) = machine.read(&path).known().map_err(ResourceError)? else { continue };
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        found.push((name, sources_instead(&text, path.ends_with(".sources"))));
+    }
+    Ok(found)
+}
+
+/// A list of the sources of what another list names.
+fn sources_instead(text: &str, is_deb822: bool) -> String {
+    let lines = text.lines().filter_map(|line| match is_deb822 {
+        true => match line.split_once(':') {
+            Some((key, _)) if key.eq_ignore_ascii_case("types") => Some("Types: deb-src".to_owned()),
+            _ => Some(line.to_owned()),
+        },
+        false => {
+            let rest = line.trim_start().strip_prefix("deb")?;
+            rest.starts_with([' ', '\t']).then(|| format!("deb-src{rest}"))
+        }
+    });
+    lines.map(|line| line + "\n").collect()
+}
+
 /// Whether a mirror is this one: `http://h/debian` is not `http://h/debian-security`.
 fn is_below(uri: &str, retired: &str) -> bool {
     let retired = retired.trim_end_matches('/');
@@ -186,6 +212,16 @@ mod tests {
 
     fn dead() -> Retired {
         Retired { uris: vec!["http://dead/debian".into()], ..Retired::default() }
+    }
+
+    #[test]
+    fn sources_of_what_lists_name() {
+        let line = "# deb http://h/old x main\ndeb [signed-by=/k] http://h/debian bookworm main\ndeb-src http://h/s b main\n";
+        assert_eq!(sources_instead(line, false), "deb-src [signed-by=/k] http://h/debian bookworm main\n");
+        let paragraphs =
+            "Types: deb deb-src\nURIs: http://h/debian\nSuites: a b\n\ntypes: deb\nEnabled: no\n";
+        let sources = "Types: deb-src\nURIs: http://h/debian\nSuites: a b\n\nTypes: deb-src\nEnabled: no\n";
+        assert_eq!(sources_instead(paragraphs, true), sources);
     }
 
     #[test]

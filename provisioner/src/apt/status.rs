@@ -28,6 +28,8 @@ pub(crate) struct PackageState {
     /// Whether its files may be damaged (dpkg's error flag is not `ok`).
     pub(crate) reinstall_required: bool,
     pub(crate) version: String,
+    /// The source package that it was built from, and that one's version.
+    pub(crate) source: (String, String),
     /// Whether it is to stay at its version.
     pub(crate) held: bool,
     /// Paths of its configuration files.
@@ -95,6 +97,7 @@ impl Database {
             let package = PackageState {
                 state: state.to_owned(),
                 reinstall_required: flag != "ok",
+                source: source_of(name, &version, paragraph.get("Source")),
                 version,
                 held: selection == "hold",
                 conffiles: conffiles.map(str::to_owned).collect(),
@@ -142,6 +145,15 @@ impl Database {
     /// Packages that dpkg did not finish, by name.
     pub(crate) fn interrupted(&self) -> impl Iterator<Item = &str> {
         self.packages.iter().filter(|(_, package)| package.is_interrupted()).map(|(name, _)| name.as_str())
+    }
+}
+
+/// Of `Source: qemu (1:7.2+dfsg-7)`, which is left out where it is the same as the package's, in part or in whole.
+fn source_of(package: &str, version: &str, source: Option<&str>) -> (String, String) {
+    let source = source.unwrap_or(package);
+    match source.split_once(' ') {
+        Some((name, of)) => (name.to_owned(), of.trim().trim_matches(['(', ')']).to_owned()),
+        None => (source.to_owned(), version.to_owned()),
     }
 }
 

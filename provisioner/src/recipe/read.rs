@@ -282,6 +282,33 @@ mod tests {
         assert_eq!(recipe.resources[1].after, [0]);
     }
 
+    #[test]
+    fn what_counts_may_depend_on_variables() {
+        let text = format!(
+            "{HEAD}[vars]\nqemu = \"distro\"\nflag = true\n
+            [[resource]]\nname = \"a\"\ngroup = {{ name = \"a\" }}\nwhen = {{ vars = {{ qemu = [\"distro\", \"micro\"], flag = \"true\" }} }}
+            [[resource]]\nname = \"b\"\ngroup = {{ name = \"b\" }}\nwhen = {{ vars-not = {{ qemu = [\"distro\", \"micro\"] }} }}
+            [[resource]]\nname = \"c\"\ngroup = {{ name = \"c\" }}\nwhen = {{ vars = {{ qemu = \"micro\" }} }}"
+        );
+        let names = |qemu: &str| {
+            let vars = [("qemu".to_owned(), qemu.to_owned())].into();
+            let recipe = Recipe::check(&Bundle::of("r.toml", text.clone(), vars), &host()).unwrap();
+            recipe.names().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((names("distro"), names("micro"), names("/q")), ("a".into(), "a c".into(), "b".into()));
+        for (when, expected) in [
+            ("vars = { qmu = \"x\" }", "unknown variable `vars.qmu` [R003] (did you mean `qemu`?)"),
+            ("vars = { qemu = 3 }", "`qemu` is compared with a string"),
+            ("vars = \"x\"", "vars"),
+        ] {
+            let body = format!(
+                "[vars]\nqemu = \"x\"\n[[resource]]\nname = \"a\"\ngroup = {{ name = \"a\" }}\nwhen = {{ {when} }}\n"
+            );
+            let found = problems(&body).join("\n");
+            assert!(found.contains(expected), "{expected:?} is not in {found:?}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn any_recipe_is_read_or_has_mistakes_with_places(

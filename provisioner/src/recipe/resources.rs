@@ -72,7 +72,8 @@ impl Drafts {
         let handlers = table.tables_rendered("handler", render);
         self.problems.add(problems.into_inner());
         self.open.extend(open.into_inner());
-        self.resources.extend(resources.into_iter().filter_map(|resource| read_resource(resource, facts)));
+        self.resources
+            .extend(resources.into_iter().filter_map(|resource| read_resource(resource, facts, scope)));
         self.handlers.extend(handlers.into_iter().filter_map(read_handler));
     }
 }
@@ -134,13 +135,13 @@ fn fill(
     }
 }
 
-fn read_resource(mut table: Table<'_>, facts: &Facts) -> Option<Draft> {
+fn read_resource(mut table: Table<'_>, facts: &Facts, scope: &Scope) -> Option<Draft> {
     let source = Arc::clone(table.source());
     let name = table.required_string("name");
     if let Some(name) = &name {
         table.rename(format!("resource `{}`", name.value));
     }
-    let enabled = table.table("when").is_none_or(|when| when::holds(when, facts));
+    let enabled = table.table("when").is_none_or(|when| when::holds(when, facts, scope));
     let needs = table.strings("needs").unwrap_or_default();
     let on_change = table.strings("on-change").unwrap_or_default();
     let required = required(&mut table);

@@ -77,6 +77,19 @@ impl Scope {
         problems
     }
 
+    /// What a variable is, as text; or, where there is none of this name, what may have been meant.
+    pub(super) fn variable(&self, name: &str) -> Result<String, Option<String>> {
+        let known = self.values["vars"].as_object();
+        match known.and_then(|vars| vars.get(name)) {
+            Some(Json::String(text)) => Ok(text.clone()),
+            Some(other) => Ok(other.to_string()),
+            None => {
+                let known = known.into_iter().flat_map(|vars| vars.keys().map(String::as_str));
+                Err(nearest(name, known).map(|word| format!("did you mean `{word}`?")))
+            }
+        }
+    }
+
     /// What the caller sets and no file declares.
     pub(super) fn undeclared(&self, set: &BTreeMap<String, String>) -> Problems {
         let mut problems = Problems::default();

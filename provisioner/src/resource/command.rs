@@ -167,6 +167,11 @@ impl Kind for CommandResource {
         let unless = self.unless.iter().flat_map(Program::follows);
         self.program.follows().into_iter().chain(unless).chain(above).collect()
     }
+
+    fn decided_by_others(&self) -> bool {
+        // A test asks for what others make; a file that it makes itself is there or not.
+        self.creates.is_none()
+    }
 }
 
 #[cfg(test)]

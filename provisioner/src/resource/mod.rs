@@ -23,6 +23,11 @@ mod order;
 mod place;
 mod program;
 mod reading;
+mod source_build;
+mod source_build_package;
+mod source_build_room;
+mod source_build_run;
+mod source_build_stamp;
 mod symlink;
 mod sysctl;
 mod systemd_unit;
@@ -63,6 +68,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { key: "kernel-module", read: kernel_module::read },
     KindEntry { key: "line", read: line::read },
     KindEntry { key: "membership", read: membership::read },
+    KindEntry { key: "source-build", read: source_build::read },
     KindEntry { key: "symlink", read: symlink::read },
     KindEntry { key: "sysctl", read: sysctl::read },
     KindEntry { key: "systemd-unit", read: systemd_unit::read },

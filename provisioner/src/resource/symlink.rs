@@ -17,6 +17,8 @@ struct Symlink {
     path: String,
     /// As the link holds it: absolute, or relative to the link's directory.
     target: String,
+    /// Or is not to be there.
+    present: bool,
 }
 
 enum SymlinkState {
@@ -30,7 +32,8 @@ enum SymlinkState {
 pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
     let path = read_path(table, "path");
     let target = parsed(table, "target", "R030", one_line);
-    Some(Box::new(Symlink { path: path?, target: target? }))
+    let present = table.boolean("present").unwrap_or(true);
+    Some(Box::new(Symlink { path: path?, target: target?, present }))
 }
 
 impl Kind for Symlink {
@@ -59,6 +62,15 @@ impl Kind for Symlink {
 
     fn compare(&self, _: Context<'_>, state: &SymlinkState) -> Judged {
         let link = || format!("a link to {}", self.target);
+        if !self.present {
+            // What leads elsewhere is somebody else's.
+            return match state {
+                SymlinkState::Link(target) if *target == self.target => {
+                    vec![Change::new("link", link(), "not there")].into()
+                }
+                _ => Judged::default(),
+            };
+        }
         let change = match state {
             SymlinkState::Link(target) if *target == self.target => return Judged::default(),
             SymlinkState::Link(target) => Change::new("target", target, &self.target),
@@ -80,6 +92,10 @@ impl Kind for Symlink {
         _: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
         let place = context.machine.path(&self.path);
+        if !self.present {
+            return fs::remove_file(&place)
+                .map_err(|error| ResourceError(format!("cannot remove {}: {error}", self.path)));
+        }
         match self.observe(context)? {
             SymlinkState::Directory { empty: false } => {
                 let text =
@@ -95,7 +111,7 @@ impl Kind for Symlink {
     }
 
     fn provides(&self) -> Vec<Thing> {
-        vec![Thing::Path(self.path.clone())]
+        self.present.then(|| Thing::Path(self.path.clone())).into_iter().collect()
     }
 
     fn follows(&self) -> Vec<Wanted> {
@@ -141,6 +157,20 @@ mod tests {
         fs::create_dir(&path).unwrap();
         mend("type: an empty directory → a link to there");
         assert_eq!(fs::read_dir(fake.path("etc")).unwrap().count(), 2, "passwd and group, nothing temporary");
+    }
+
+    #[test]
+    fn one_that_is_not_to_be_there_is_removed_and_no_other() {
+        let fake = Fake::new();
+        let text = "symlink = { path = \"/etc/link\", target = \"there\", present = false }";
+        let (resource, path) = (testing::read(text).unwrap(), fake.path("etc/link"));
+        assert_eq!(fake.changes(&*resource), [""; 0]);
+        symlink("there", &path).unwrap();
+        assert_eq!(fake.changes(&*resource), ["link: a link to there → not there"]);
+        fake.apply(&*resource);
+        assert!(fs::symlink_metadata(&path).is_err());
+        symlink("elsewhere", &path).unwrap();
+        assert_eq!(fake.changes(&*resource), [""; 0]);
     }
 
     #[test]

@@ -53,6 +53,11 @@ impl Manifest {
         Ok(Manifest { sha256: sha256.to_owned(), strip, files })
     }
 
+    /// Whether there is no file or link.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.iter().all(|entry| entry.mode & 0o170_000 == 0o040_000)
+    }
+
     /// Nothing: there is none, or none that can be understood.
     pub(super) fn read(top: &Path) -> io::Result<Option<Manifest>> {
         match fs::read(top.join(MANIFEST)) {

@@ -41,8 +41,9 @@ fn how(resource: &Described) -> Option<(String, String)> {
     };
     match resource.kind {
         "file" | "download" => path().map(append),
-        "unpack" => {
-            let find = format!("find {} -type f ! -name '.toril-*' -print -quit", quoted(path()?));
+        "unpack" | "source-build" => {
+            // The slash, because it may be a link.
+            let find = format!("find {}/ -type f ! -name '.toril-*' -print -quit", quoted(path()?));
             let script = format!("file=$({find}) && test -n \"$file\" && touch -d @1 \"$file\"");
             Some((format!("the time of a file in {} changed", path()?), script))
         }
@@ -61,6 +62,11 @@ fn how(resource: &Described) -> Option<(String, String)> {
             let script =
                 format!("if test -k {directory}; then chmod -t {directory}; else chmod +t {directory}; fi");
             Some((format!("the mode of {} changed", path()?), script))
+        }
+        // One that is not to be there.
+        "symlink" if resource.paths.is_empty() => {
+            let (link, target) = (quoted(path()?), quoted(resource.string("target")?));
+            Some((format!("{} made", path()?), format!("ln -sfn {target} {link}")))
         }
         "symlink" => {
             let script = format!("ln -sfn /nonexistent/drift {}", quoted(path()?));

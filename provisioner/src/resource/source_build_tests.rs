@@ -1,0 +1,196 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::resource::testing::{self, Fake};
+
+/// A place on this machine to build in, and sources unpacked from an archive.
+struct Scene {
+    dir: tempfile::TempDir,
+    fake: Fake,
+    machine: Machine,
+}
+
+/// Nothing: this machine cannot build so.
+fn scene() -> Option<Scene> {
+    let machine = Machine::this();
+    let namespaces = ["--pid", "--fork", "--mount-proc", "--net", "true"];
+    if !geteuid().is_root() || Command::new("unshare", namespaces).output().is_err() {
+        eprintln!("skipped: needs root, and namespaces");
+        return None;
+    }
+    let scene = Scene { dir: tempfile::tempdir().unwrap(), fake: Fake::new(), machine };
+    // As /usr/local is.
+    fs::set_permissions(scene.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    scene.sources("one");
+    Some(scene)
+}
+
+impl Scene {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { machine: &self.machine, facts: &self.fake.facts }
+    }
+
+    fn sources(&self, text: &str) {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, "text", text.as_bytes()).unwrap();
+        let bytes = tar.into_inner().unwrap();
+        fs::write(self.path("source.tar"), &bytes).unwrap();
+        fs::set_permissions(self.path("source.tar"), fs::Permissions::from_mode(0o644)).unwrap();
+        let hash = hex::encode(Sha256::digest(&bytes));
+        let (archive, path) = (self.path("source.tar"), self.path("source"));
+        let (archive, path) = (archive.display(), path.display());
+        let keys = format!("archive = \"{archive}\", path = \"{path}\", sha256 = \"{hash}\"");
+        let unpack = testing::read(&format!("unpack = {{ {keys} }}")).unwrap();
+        unpack.apply(self.context(), &[], &mut |_| {}).unwrap();
+    }
+
+    fn resource(&self, script: &str, more: &str) -> Box<dyn Resource> {
+        let (source, path) = (self.path("source"), self.path("prefix"));
+        let (source, path) = (source.display(), path.display());
+        let keys = format!("source = \"{source}\", path = \"{path}\", shell = '''{script}'''{more}");
+        testing::read(&format!("source-build = {{ {keys} }}")).unwrap()
+    }
+
+    fn apply(&self, resource: &dyn Resource) -> Result<(), String> {
+        let judged = resource.judge(self.context()).unwrap();
+        let result = resource.apply(self.context(), &judged.changes, &mut |_| {});
+        let names: Vec<_> =
+            fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left = names.iter().filter(|name| name.to_str().unwrap().starts_with(".toril")).count();
+        assert_eq!(left, 0, "{names:?}");
+        let builds = names.iter().filter(|name| name.to_str().unwrap().starts_with("prefix-")).count();
+        assert!(builds <= 1, "{names:?}");
+        result.map_err(|error| error.to_string())
+    }
+
+    fn before(&self, resource: &dyn Resource) -> String {
+        resource.judge(self.context()).unwrap().changes[0].before.clone()
+    }
+
+    fn built(&self) -> String {
+        fs::read_to_string(self.path("prefix/bin/tool")).unwrap()
+    }
+}
+
+const GOOD: &str = r#"
+mkdir -p "$DESTDIR$PREFIX/bin"
+{ cat text; id -un; test -w . ; grep -c : /proc/net/dev; cat /proc/self/oom_score_adj; } > "$DESTDIR$PREFIX/bin/tool"
+chmod 6755 "$DESTDIR$PREFIX/bin/tool"
+ln -s bin/tool "$DESTDIR$PREFIX/link"
+sleep 300 &
+echo "$JOBS $MAKEFLAGS"
+"#;
+
+#[test]
+fn is_built_by_nobody_and_again_when_something_else_is_wanted() {
+    let Some(scene) = scene() else { return };
+    let resource = scene.resource(GOOD, "");
+    assert_eq!(scene.before(&*resource), "not there");
+    scene.apply(&*resource).unwrap();
+    assert_eq!(resource.judge(scene.context()).unwrap(), Judged::default());
+    // One interface, and it is down; the first to go when memory runs out.
+    assert_eq!(scene.built(), "onenobody\n1\n1000\n");
+    let metadata = fs::metadata(scene.path("prefix/link")).unwrap();
+    assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o755, 0));
+
+    fs::write(scene.path("prefix/bin/tool"), "other").unwrap();
+    assert_eq!(scene.before(&*resource), "1 changed, bin/tool among them");
+    scene.apply(&*resource).unwrap();
+    assert_eq!(scene.built(), "onenobody\n1\n1000\n");
+
+    scene.sources("two");
+    assert!(scene.before(&*resource).starts_with("built from sha256 "));
+    scene.apply(&*resource).unwrap();
+    assert!(scene.built().starts_with("two"));
+
+    let other = scene.resource("mkdir -p $DESTDIR$PREFIX/bin; echo other > $DESTDIR$PREFIX/bin/tool", "");
+    assert_eq!(scene.before(&*other), "built by another script");
+    scene.apply(&*other).unwrap();
+    assert_eq!(scene.built(), "other\n");
+
+    fs::remove_dir_all(scene.path("source")).unwrap();
+    let judged = other.judge(scene.context()).unwrap();
+    assert!(judged.undecidable.unwrap().starts_with("there is no source in "));
+}
+
+#[test]
+fn what_fails_leaves_the_old_one_as_it_was() {
+    let Some(scene) = scene() else { return };
+    scene.apply(&*scene.resource(GOOD, "")).unwrap();
+    let good = scene.built();
+    for (script, more, why) in [
+        (
+            "echo begun; echo no such luck >&2; exit 7; echo over",
+            "",
+            "exited with status 7; its last lines:\n  begun\n  no such luck",
+        ),
+        ("true", "", "the build installed nothing"),
+        ("mkdir -p $DESTDIR$PREFIX", "", "the build installed nothing"),
+        ("mkdir -p ${DESTDIR}${PREFIX%/*}; ln -s /etc $DESTDIR$PREFIX", "", "the build installed nothing"),
+        ("mkdir -p $DESTDIR$PREFIX; ln -s /etc/passwd $DESTDIR$PREFIX/x", "", "leads to /etc/passwd"),
+        ("mkdir -p $DESTDIR$PREFIX; mkfifo $DESTDIR$PREFIX/x", "", "neither a file nor a directory"),
+        (
+            "echo slow; sleep 100",
+            ", deadline = \"1s\"",
+            "was not done by its deadline and was ended; its last lines:\n  slow",
+        ),
+        ("true", ", run-as = \"root\"", "not run as root"),
+        ("true", ", run-as = \"toril-none\"", "there is no user `toril-none`"),
+    ] {
+        let error = scene.apply(&*scene.resource(script, more)).unwrap_err();
+        assert!(error.contains(why), "{script}: {error}");
+        assert_eq!(scene.built(), good, "{script}");
+    }
+}
+
+#[test]
+fn what_is_something_else_stays() {
+    let Some(scene) = scene() else { return };
+    fs::create_dir(scene.path("prefix")).unwrap();
+    let resource = scene.resource(GOOD, "");
+    assert_eq!(scene.before(&*resource), "not a link to what was built");
+    let error = scene.apply(&*resource).unwrap_err();
+    assert!(error.contains("move it away"), "{error}");
+}
+
+#[test]
+fn the_source_of_a_package_is_known_by_its_version() {
+    let fake = Fake::new();
+    fs::create_dir_all(fake.path("var/lib/dpkg")).unwrap();
+    let resource = testing::read(
+        "source-build = { path = \"/etc/q\", package = \"qemu-system-x86\", shell = \"make\" }",
+    )
+    .unwrap();
+    let status = "Package: qemu-system-x86\nStatus: install ok installed\nArchitecture: amd64\n";
+    let of = |rest: &str| {
+        fs::write(fake.path("var/lib/dpkg/status"), format!("{status}{rest}\n")).unwrap();
+        fake.changes(&*resource)
+    };
+    let is = |what: &str| [format!("build: not there → built from {what}")];
+    assert_eq!(of("Version: 1:7.2-1+b3\nSource: qemu (1:7.2-1)\n"), is("qemu 1:7.2-1"));
+    assert_eq!(of("Version: 1:7.2-1\nSource: qemu\n"), is("qemu 1:7.2-1"));
+    assert_eq!(of("Version: 1:7.2-1\n"), is("qemu-system-x86 1:7.2-1"));
+}
+
+#[test]
+fn wrong_words_are_refused() {
+    testing::refuses(&[
+        ("source-build = { path = \"/p\", shell = \"x\" }", "either a `source`"),
+        (
+            "source-build = { path = \"/p\", shell = \"x\", source = \"/s\", package = \"p\" }",
+            "either a `source`",
+        ),
+        ("source-build = { path = \"/p\", source = \"/s\" }", "`shell` is missing"),
+        ("source-build = { path = \"/p\", source = \"/s\", shel = \"x\" }", "did you mean `shell`?"),
+    ]);
+}
