@@ -32,7 +32,7 @@ const PROGRAMS: [(&str, &[&str], &[&str]); 3] = [
     (
         "virtiofsd",
         &["virtiofsd", "qemu-system-common"],
-        &["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"],
+        &["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/local/lib/toril/virtiofsd"],
     ),
     ("socat", &["socat"], &["socat"]),
 ];

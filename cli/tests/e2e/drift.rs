@@ -35,7 +35,7 @@ chmod 0600 /etc/motd.d/toril
 fn exactly_what_drifted_is_named_and_mended() {
     let Some(sandbox) = Sandbox::provisioned("drift") else { return };
     let host = sandbox.host();
-    toril(&["check", &host]).exits(0).shows("nothing to change in 17 resources");
+    toril(&["check", &host]).exits(0).shows("nothing to change in 19 resources");
 
     sandbox.sudo(SPOIL);
     let spoilt = ["notice at login", "socat", "test user", "udev rule for /dev/kvm"];
@@ -47,7 +47,7 @@ fn exactly_what_drifted_is_named_and_mended() {
         ["QEMU offers microvm", "socat offers VSOCK", "the test user may use KVM"].map(str::to_owned).into(),
         "{check}"
     );
-    let seen = toril(&["check", &host]).exits(3).shows("4 of 17 resources have to change");
+    let seen = toril(&["check", &host]).exits(3).shows("4 of 19 resources have to change");
     seen.shows("  ~ socat\n      package socat: not installed → installed\n")
         .shows("  ~ test user\n      member of kvm: no → yes\n")
         .shows("  ~ notice at login\n      mode: 0600 → 0644\n")
@@ -56,7 +56,7 @@ fn exactly_what_drifted_is_named_and_mended() {
         .shows("exit status 3");
     toril(&["apply", "--dry-run", &host])
         .exits(3)
-        .shows("4 of 17 resources have to change")
+        .shows("4 of 19 resources have to change")
         .hides("changed socat");
 
     let apply = toril(&["apply", "--yes", "--json", &host]).exits(0);
@@ -105,7 +105,7 @@ fn what_no_recipe_says_is_found_and_is_drift_where_that_is_wanted() {
     sandbox.sudo(DAMAGE);
     let check = toril(&["check", &host]).exits(0).shows("5 findings beyond the recipe (no drift without");
     check
-        .shows("nothing to change in 17 resources")
+        .shows("nothing to change in 19 resources")
         .shows("qemu-system-x86: /usr/bin/qemu-system-x86_64 is not the package's: its MD5 sum is another")
         .shows("make: /usr/bin/make is missing, though the package is installed")
         .shows("try: apt-get install --reinstall make")

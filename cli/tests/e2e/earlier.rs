@@ -34,7 +34,7 @@ fn the_qemu_of_an_earlier_script_is_kept_linked_or_replaced() {
     // Linked: the path finds it, and so do the tests.
     with("check", "link")
         .exits(3)
-        .shows("1 of 17 resources has to change")
+        .shows("1 of 19 resources has to change")
         .shows(&format!("/usr/local/bin/qemu-system-x86_64: not there → a link to {OLD}"));
     with("apply", "link").exits(0).shows("changed QEMU of earlier scripts");
     with("check", "link").exits(0);

@@ -29,7 +29,7 @@ fn a_fresh_host_is_made_ready_and_tested_and_then_left_as_it_is() {
 
     let second = toril(&["up", &sandbox.host()]).exits(0).takes_at_most(Duration::from_secs(15));
     let second =
-        second.shows(&format!("{}: nothing to change in 17 resources", sandbox.host())).hides(": changed ");
+        second.shows(&format!("{}: nothing to change in 19 resources", sandbox.host())).hides(": changed ");
     names_the_accelerator(&second);
     sandbox.is_clean();
 }

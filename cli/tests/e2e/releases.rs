@@ -36,7 +36,7 @@ fn the_recipe_and_the_runner_on_debian_11() {
     for version in ["version 5.2", "apt 2.2", "socat version 1.7.4.1"] {
         assert!(versions.contains(version), "{versions}");
     }
-    toril(&["up", &host]).exits(0).shows("nothing to change in 17 resources").shows("3 passed");
+    toril(&["up", &host]).exits(0).shows("nothing to change in 19 resources").shows("3 passed");
     for (mode, words) in [
         ("panic", "crashed boot"),
         ("triple-fault", "a triple fault"),

@@ -8,8 +8,10 @@ use toril_machine::{CommandError, Probe};
 
 use crate::account::Account;
 
-/// Where Debian has it: from 13 on as a package of its own, before as a part of QEMU's.
-const PLACES: [&str; 2] = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
+/// Where Debian has it: from 13 on as a package of its own, before as a part of QEMU's; and where the recipe puts it when
+/// that part is lost.
+const PLACES: [&str; 3] =
+    ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/local/lib/toril/virtiofsd"];
 
 /// How long it may take to say what it is.
 const PATIENCE: Duration = Duration::from_secs(10);
