@@ -14,6 +14,7 @@ pub const ALL: &[BuiltIn] = &[
     BuiltIn { name: "microvm-host", text: include_str!("../microvm-host.toml") },
     BuiltIn { name: "sandbox-host", text: include_str!("../sandbox-host.toml") },
     BuiltIn { name: "sandbox-vm-host", text: include_str!("../sandbox-vm-host.toml") },
+    BuiltIn { name: "torokernel", text: include_str!("../torokernel.toml") },
 ];
 
 /// The recipe of this name.

@@ -12,8 +12,9 @@ fn the_built_in_recipes() {
 
 #[test]
 fn good_recipes_and_for_what() {
-    let text = seen(&["recipe", "check", "microvm-host", "sandbox-host"]);
+    let text = seen(&["recipe", "check", "microvm-host", "torokernel", "sandbox-host"]);
     assert!(text.contains("microvm-host: ok for debian 10, debian 11, debian 12, debian 13\n"), "{text}");
+    assert!(text.contains("torokernel: ok for debian 11, debian 12, debian 13\n"), "{text}");
     assert!(text.contains("sandbox-host: ok for ") && text.ends_with("---- exit status 0\n"), "{text}");
 }
 
