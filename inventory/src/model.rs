@@ -74,6 +74,8 @@ pub struct Chosen {
     pub set: BTreeMap<String, Said<String>>,
     /// Where the password of sudo is.
     pub sudo_password: Option<Secret>,
+    /// The environment variables that hold secrets of whatever host of the inventory.
+    pub hidden: Arc<[String]>,
 }
 
 /// What an inventory says of one host, and where it says it.
@@ -256,9 +258,19 @@ impl Inventory {
             if hosts.is_empty() {
                 return Err(AddressError::new(argument, "the group has no hosts"));
             }
-            return hosts.iter().map(|host| self.host(host)).collect();
+            let hidden = self.secret_variables();
+            return hosts.iter().map(|host| self.host(host, &hidden)).collect();
         }
-        Ok(vec![self.host(argument)?])
+        Ok(vec![self.host(argument, &self.secret_variables())?])
+    }
+
+    fn secret_variables(&self) -> Arc<[String]> {
+        let layers = self.groups.values().map(|group| &group.layer).chain(self.hosts.values());
+        let names = layers.filter_map(|layer| match layer.sudo_password() {
+            Some(Secret::Environment(name)) => Some(name),
+            _ => None,
+        });
+        names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The names of all groups, but that of all hosts.
@@ -344,7 +356,7 @@ impl Inventory {
         layers.chain(self.hosts.get(host)).fold(Layer::default(), Layer::under)
     }
 
-    fn host(&self, name: &str) -> Result<Chosen, AddressError> {
+    fn host(&self, name: &str, hidden: &Arc<[String]>) -> Result<Chosen, AddressError> {
         let mut layer = self.layer(name);
         let target = match name {
             "local" => Target::Host(Host { name: name.into(), reach: Reach::Local, sandbox: false }),
@@ -355,7 +367,8 @@ impl Inventory {
             },
         };
         let sudo_password = layer.sudo_password();
-        Ok(Chosen { name: name.into(), target, vars: layer.vars, set: layer.set, sudo_password })
+        let hidden = Arc::clone(hidden);
+        Ok(Chosen { name: name.into(), target, vars: layer.vars, set: layer.set, sudo_password, hidden })
     }
 
     fn reached(&self, name: &str, layer: &mut Layer) -> Result<Host, AddressError> {
@@ -387,7 +400,7 @@ impl Inventory {
     pub fn explain(&self, host: &str) -> Result<Explained, AddressError> {
         let layer = self.layer(host);
         if layer.unusable.is_none() {
-            self.host(host)?;
+            self.host(host, &self.secret_variables())?;
         }
         Ok(Explained {
             groups: self.groups_of(host).into_iter().map(str::to_owned).collect(),

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use toril_inventory::{Chosen, Host, Reach, Secret, Target};
+use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::HostInfo;
 use toril_transport::{AgentImage, Delivery, Password, Sudo};
 
@@ -53,25 +53,13 @@ pub(super) fn way_to(chosen: &Chosen, way: &Way) -> Result<Way, UsageError> {
         }
         (sudo, _) => sudo.clone(),
     };
-    Ok(Way { sudo, ..hiding(way, std::slice::from_ref(chosen)) })
-}
-
-/// The same, so that what connects does not inherit the passwords of these hosts.
-fn hiding(way: &Way, hosts: &[Chosen]) -> Way {
-    let mut way = way.clone();
-    for chosen in hosts {
-        if let Some(Secret::Environment(name)) = &chosen.sudo_password
-            && !way.options.hidden.contains(name)
-        {
-            way.options.hidden.push(name.clone());
-        }
-    }
-    way
+    let mut way = Way { sudo, ..way.clone() };
+    way.options.hidden = chosen.hidden.to_vec();
+    Ok(way)
 }
 
 /// Each host with the way to it.
 pub(super) fn ways(hosts: Vec<Chosen>, way: &Way) -> Result<Vec<(Chosen, Way)>, UsageError> {
-    let way = &hiding(way, &hosts);
     hosts.into_iter().map(|chosen| way_to(&chosen, way).map(|way| (chosen, way))).collect()
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use crate::harness::{Finished, Sandbox, Toril, toril};
@@ -45,6 +47,25 @@ fn a_connection_stays_is_used_again_and_is_ended() {
     sandbox.try_ssh("kill $(grep -l 'sshd: [d]ebian' /proc/[0-9]*/cmdline | cut -d/ -f3)");
     facts();
     assert!(!sockets().is_empty());
+
+    // The host hangs and dies only when it is asked for a session: that the connection is lost is shown by its use alone.
+    let sessions: Vec<String> = sandbox
+        .process_ids()
+        .into_iter()
+        .filter(|(_, line)| line.starts_with("sshd: debian"))
+        .map(|(pid, _)| pid.to_string())
+        .collect();
+    assert!(sessions.len() >= 2, "{sessions:?}");
+    let signal = |name: &str| {
+        assert!(Command::new("kill").arg(name).args(&sessions).status().unwrap().success());
+    };
+    signal("-STOP");
+    let asking = Toril::new(&["facts", &sandbox.host(), "--standing", "5m", "--quiet"]);
+    let asking = asking.env("XDG_RUNTIME_DIR", place).spawn();
+    sleep(Duration::from_secs(1));
+    signal("-KILL");
+    asking.wait().exits(0).takes_at_most(Duration::from_secs(30));
+    assert_eq!(sockets().len(), 1, "others to that host are given up as well");
 
     let ended = |finished: Finished| finished.exits(0).shows("ended ");
     ended(call(&["disconnect", &sandbox.host()]));

@@ -64,6 +64,7 @@ fn the_host_wins_over_its_groups_and_an_inner_group_over_an_outer_one() {
         (host.set["mode"].value.as_str(), host.sudo_password),
         ("x", Some(Secret::Environment("SUDO".into())))
     );
+    assert_eq!(one(&inventory, "elsewhere").hidden.as_ref(), ["SUDO"], "what connects to another host");
     assert_eq!(reach(&inventory, "h"), (Some("everyone".into()), "h".into(), Some(2200)));
     assert_eq!(reach(&inventory, "root@x"), (Some("root".into()), "x".into(), None));
     let explained = inventory.explain("h").unwrap();

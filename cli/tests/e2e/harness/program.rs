@@ -64,6 +64,14 @@ impl Toril {
         self
     }
 
+    /// Without variables that it would inherit.
+    pub(crate) fn without(mut self, names: &[&str]) -> Toril {
+        for name in names {
+            self.command.env_remove(name);
+        }
+        self
+    }
+
     pub(crate) fn deadline(mut self, deadline: Duration) -> Toril {
         self.deadline = deadline;
         self

@@ -192,6 +192,22 @@ mod tests {
 
     proptest! {
         #[test]
+        fn of_the_blocks_that_hold_the_first_counts(
+            blocks in proptest::collection::vec((0..5usize, 1u16..), 0..6),
+        ) {
+            let patterns = [("web", true), ("*", true), ("x w?b", true), ("db", false), ("* !web", false)];
+            let text = blocks.iter().map(|(of, port)| format!("Host {}\n\tpOrt = {port}\n", patterns[*of].0));
+            let expected = blocks.iter().find(|(of, _)| patterns[*of].1).map(|(_, port)| *port);
+            prop_assert_eq!(of(&text.collect::<String>(), "web").unwrap().port, expected);
+        }
+
+        #[test]
+        fn quoted_values_keep_their_spaces(words_in in proptest::collection::vec("[a-z~/][a-z /]{0,8}", 1..4)) {
+            let text = words_in.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join("  ");
+            prop_assert_eq!(words(&text), words_in);
+        }
+
+        #[test]
         fn no_text_makes_it_panic(text in "(\\PC|\n){0,200}", host in "\\PC{0,20}") {
             let _ = of(&text, &host);
         }

@@ -224,7 +224,31 @@ mod tests {
         ));
     }
 
+    fn hashed(name: &str, salt: &[u8]) -> String {
+        let hmac = Hmac::<Sha1>::new_from_slice(salt).unwrap().chain_update(name.as_bytes());
+        format!("|1|{}|{}", BASE64.encode(salt), BASE64.encode(&hmac.finalize().into_bytes()))
+    }
+
     proptest! {
+        #[test]
+        fn a_name_is_found_plain_and_hashed_and_no_other_is(
+            host in "[a-z0-9][a-z0-9.-]{0,20}",
+            other in "[a-z0-9][a-z0-9.-]{0,20}",
+            port: u16,
+            salt in proptest::collection::vec(any::<u8>(), 20),
+            before in "[ -~]{0,40}",
+        ) {
+            let name = name(&host, port);
+            for names in [name.clone(), hashed(&name, &salt)] {
+                let text = format!("# {before}\n{names} {A}\n");
+                prop_assert_eq!(judge(&text, &host.to_uppercase(), port), "Known");
+                prop_assert_eq!(judge(&text, &host, port ^ 1), "Unknown");
+                if other != host {
+                    prop_assert_eq!(judge(&text, &other, port), "Unknown");
+                }
+            }
+        }
+
         #[test]
         fn no_text_makes_it_panic_or_trusted(text in "(\\PC|\n){0,200}") {
             prop_assert_ne!(Known(entries(Path::new("f"), &text, "h")).judge(&key(A)), Verdict::Known);
