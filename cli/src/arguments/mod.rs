@@ -3,6 +3,7 @@
 mod acceptance;
 mod choices;
 mod config;
+mod init;
 mod inventory;
 mod recipe;
 mod report;
@@ -21,6 +22,7 @@ pub(crate) use choices::{
     SuiteChoice, Way,
 };
 pub(crate) use config::{Config, SchemaOf};
+pub(crate) use init::{Ci, Init};
 pub(crate) use inventory::{Inventory, InventoryChoice};
 pub(crate) use recipe::{Recipe, RecipeLock, RecipeTest};
 pub(crate) use report::{Merge, Report};
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Disconnect(Disconnect),
     /// Say what holds here where the command line says nothing, and where each value comes from.
     Config(Config),
+    /// Write what a project begins with: toril.toml, an inventory, a suite, and a workflow for its CI.
+    Init(Init),
     /// Say which hosts and groups the inventory has, and where what it says of a host comes from.
     #[command(subcommand)]
     Inventory(Inventory),

@@ -11,6 +11,7 @@ mod doctor;
 mod fingerprint;
 mod fleet;
 mod hosts;
+mod init;
 mod inventory;
 mod kernel;
 mod reach;
@@ -68,6 +69,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Cancel(arguments) => cancel::cancel(&arguments),
         Command::Config(arguments) => config::config(&arguments),
         Command::Disconnect(arguments) => disconnect::disconnect(&arguments),
+        Command::Init(arguments) => init::init(&arguments),
         Command::Inventory(arguments) => inventory::run(&arguments),
         Command::Recipe(arguments) => recipe::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

@@ -5,6 +5,7 @@
 
 mod acceptance;
 mod documents;
+mod init;
 mod inventory;
 #[path = "../e2e/harness/program.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use all of it")]

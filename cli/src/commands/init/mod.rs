@@ -1,0 +1,105 @@
+//! `init`: the files that a project begins with.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use toril_inventory::Ssh;
+
+use super::UsageError;
+use crate::arguments::{Ci, Init};
+use crate::exit::Status;
+
+/// For documentation, and nobody's: RFC 5737.
+const SOMEWHERE: &str = "203.0.113.7";
+/// Whom the images of Debian's clouds log in.
+const SOMEBODY: &str = "debian";
+
+const NEXT: &str = "\nTry it without a host: toril up sandbox\nOn the host itself:    toril up ci-host\n";
+
+const SECRETS: &str = "\nThe workflow wants two secrets:
+  TORIL_SSH_KEY   the private key that logs in to the host. Make one for CI alone: ssh-keygen -t ed25519 -N '' -f ci-key
+                  and add ci-key.pub to ~/.ssh/authorized_keys on the host
+  TORIL_HOST_KEY  the fingerprint of the host's key. In the provider's console, where nobody is between you and the
+                  host (OVH: Instances, the host, VNC console), run: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+and, as plain variables, TORIL_URL and TORIL_SHA256: which toril it is to download.
+";
+
+pub(super) fn init(arguments: &Init) -> Result<Status, UsageError> {
+    let host = arguments.host.as_deref().unwrap_or("");
+    let ssh = match host {
+        "" => Ssh { user: Some(SOMEBODY.into()), ..parse(SOMEWHERE)? },
+        host => parse(host)?,
+    };
+    let mut files = vec![
+        ("toril.toml", include_str!("toril.toml").to_owned()),
+        ("inventory.toml", inventory(&ssh)),
+        ("suite.toml", include_str!("suite.toml").to_owned()),
+    ];
+    files.extend(arguments.ci.map(|ci| match ci {
+        Ci::Github => (".github/workflows/toril.yml", include_str!("github.yml").to_owned()),
+        Ci::Gitlab => (".gitlab-ci.yml", include_str!("gitlab.yml").to_owned()),
+        Ci::Travis => (".travis.yml", include_str!("travis.yml").to_owned()),
+    }));
+    let there: Vec<&str> = files
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| fs::symlink_metadata(arguments.dir.join(name)).is_ok())
+        .collect();
+    if !there.is_empty() {
+        return Err(UsageError::Other(format!(
+            "in {} there is already {}; nothing was written: move them away, or name another place with --dir",
+            arguments.dir.display(),
+            there.join(", ")
+        )));
+    }
+    let mut said = String::new();
+    for (name, text) in &files {
+        let path = arguments.dir.join(name);
+        write(&path, text)
+            .map_err(|error| UsageError::Other(format!("cannot write {}: {error}", path.display())))?;
+        said.push_str(&format!("wrote {name}\n"));
+    }
+    if host.is_empty() {
+        said.push_str(&format!("\nReplace {SOMEWHERE} in inventory.toml by your host's address.\n"));
+    }
+    said.push_str(NEXT);
+    if arguments.ci.is_some() {
+        said.push_str(SECRETS);
+    }
+    // There is nobody left to tell if this fails.
+    drop(io::stdout().write_all(said.as_bytes()));
+    Ok(Status::Fine)
+}
+
+fn parse(host: &str) -> Result<Ssh, UsageError> {
+    Ssh::parse(host).map_err(|error| UsageError::Other(error.to_string()))
+}
+
+/// A new file, with the directories that it needs. One that is there by now is left as it is.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn inventory(ssh: &Ssh) -> String {
+    let user = match &ssh.user {
+        Some(user) => format!("user = {}", quoted(user)),
+        None => format!("# user = \"{SOMEBODY}\""),
+    };
+    let port = match ssh.port {
+        Some(port) => format!("port = {port}"),
+        None => "# port = 22".into(),
+    };
+    include_str!("inventory.toml")
+        .replace("\"@ADDRESS@\"", &quoted(&ssh.host))
+        .replace("@USER@", &user)
+        .replace("@PORT@", &port)
+}
+
+/// A string of TOML. Nothing that an address may have needs more than this.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
