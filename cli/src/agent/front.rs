@@ -193,7 +193,7 @@ fn serve(
                 None => "there was no run on this host yet".into(),
             }),
         },
-        Request::Cancel { run } => match to_cancel(run.as_deref())? {
+        Request::Cancel { run, who } => match to_cancel(run.as_deref(), who.as_deref())? {
             Ok(run) => match stop(&run.name()) {
                 Ok(()) => followed(&run, 0, client, writer)?,
                 Err(error) => refused(format!("cannot stop run {}: {error}", run.name())),
@@ -206,7 +206,7 @@ fn serve(
 }
 
 /// The run that is meant, if it is one that can be ended; otherwise why there is nothing to end.
-fn to_cancel(name: Option<&str>) -> io::Result<Result<RunDirectory, String>> {
+fn to_cancel(name: Option<&str>, who: Option<&str>) -> io::Result<Result<RunDirectory, String>> {
     let Some(run) = RunDirectory::find(name)? else {
         return Ok(Err(match name {
             Some(name) => {
@@ -218,12 +218,13 @@ fn to_cancel(name: Option<&str>) -> io::Result<Result<RunDirectory, String>> {
     let ended = run.name();
     let alive = match name {
         Some(_) => run.has_worker()?.then_some(run),
-        None => RunDirectory::find_alive()?,
+        None => RunDirectory::find_alive(who)?,
     };
     Ok(alive.ok_or_else(|| match name {
         Some(_) => format!("run {ended} has ended already: `toril attach HOST {ended}` shows how"),
         None => format!(
-            "no run is at work on this host; the newest, {ended}, has ended: `toril attach HOST` shows how"
+            "no run{} is at work on this host; the newest, {ended}, has ended: `toril attach HOST` shows how",
+            who.map_or_else(String::new, |who| format!(" of {who}"))
         ),
     }))
 }

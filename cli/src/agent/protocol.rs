@@ -34,9 +34,9 @@ pub(crate) enum Request {
     Start { token: String, order: Order, attachments: Vec<Attachment> },
     /// Follow a run that was begun earlier (the newest, if none is named), from this entry on.
     Attach { run: Option<String>, from: u64 },
-    /// Ask a run to end at the next safe point (the newest whose worker is there, if none is named), and follow it from
-    /// its beginning to its end.
-    Cancel { run: Option<String> },
+    /// Ask a run to end at the next safe point (the newest whose worker is there, if none is named; of `who`, if that is
+    /// given), and follow it from its beginning to its end.
+    Cancel { run: Option<String>, who: Option<String> },
     /// What a run has kept of its tests. Answered by [`Report::Artifacts`] and blobs with the bytes of an archive.
     Artifacts { run: String },
     /// Which boot of the machine this is.

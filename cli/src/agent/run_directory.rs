@@ -64,11 +64,11 @@ impl RunDirectory {
         Ok(found.map(|name| RunDirectory { path: Path::new(JOURNALS).join(name) }))
     }
 
-    /// The newest run whose worker is there.
-    pub(crate) fn find_alive() -> io::Result<Option<RunDirectory>> {
+    /// The newest run whose worker is there; of those that `who` began, if that is given.
+    pub(crate) fn find_alive(who: Option<&str>) -> io::Result<Option<RunDirectory>> {
         for name in names()?.into_iter().rev() {
             let run = RunDirectory { path: Path::new(JOURNALS).join(name) };
-            if run.has_worker()? {
+            if run.has_worker()? && who.is_none_or(|who| run.is_of(who)) {
                 return Ok(Some(run));
             }
         }
@@ -85,6 +85,16 @@ impl RunDirectory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn is_of(&self, who: &str) -> bool {
+        /// What is read of an order: its builds and suites may be long.
+        #[derive(serde::Deserialize)]
+        struct Whose {
+            who: String,
+        }
+        let order = fs::read(self.order()).ok().and_then(|text| serde_json::from_slice::<Whose>(&text).ok());
+        order.is_some_and(|order| order.who == who)
     }
 
     pub(crate) fn order(&self) -> PathBuf {

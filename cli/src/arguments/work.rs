@@ -126,6 +126,9 @@ pub(crate) struct Cancel {
     pub(crate) host: String,
     /// The run; the newest that is at work or waits, if none is named.
     pub(crate) run: Option<String>,
+    /// Of the runs that are at work or wait, only one that was begun by you, on this machine.
+    #[arg(long, conflicts_with = "run")]
+    pub(crate) mine: bool,
     #[command(flatten)]
     pub(crate) way: Way,
 }

@@ -34,7 +34,7 @@ pub(crate) enum Typed {
 enum Opening<'p> {
     Start { token: String, order: Order, parcels: Parcels<'p> },
     Attach { run: Option<String>, from: u64 },
-    Cancel { run: Option<String> },
+    Cancel { run: Option<String>, who: Option<String> },
 }
 
 impl Client {
@@ -60,14 +60,16 @@ impl Client {
         self.follow(Opening::Attach { run, from: 0 }, interrupts, tell).await
     }
 
-    /// Asks a run to end at the next safe point (the newest that has not ended, where none is named), and follows it.
+    /// Asks a run to end at the next safe point (the newest that has not ended, where none is named; of `who`, if that is given),
+    /// and follows it.
     pub(crate) async fn cancel(
         &mut self,
         run: Option<String>,
+        who: Option<String>,
         interrupts: &Interrupts,
         tell: &mut dyn FnMut(Told),
     ) -> Result<Ended, ClientError> {
-        self.follow(Opening::Cancel { run }, interrupts, tell).await
+        self.follow(Opening::Cancel { run, who }, interrupts, tell).await
     }
 
     async fn follow(
@@ -164,7 +166,9 @@ impl Client {
             Opening::Attach { run, from } => {
                 self.send(&Request::Attach { run: run.clone(), from: *from }).await?;
             }
-            Opening::Cancel { run } => self.send(&Request::Cancel { run: run.clone() }).await?,
+            Opening::Cancel { run, who } => {
+                self.send(&Request::Cancel { run: run.clone(), who: who.clone() }).await?;
+            }
         }
         match self.report().await? {
             Report::Following { run } => Ok(run),

@@ -19,6 +19,7 @@ pub(super) fn cancel(arguments: &Cancel) -> Result<Status, UsageError> {
     let way = reach::way_to(&chosen, &reach::way(&arguments.way)?)?;
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let start = Instant::now();
+    let whose = arguments.mine.then(reach::who);
     let result = block_on(&view, async |interrupts: Interrupts| {
         let host = reach::host(&chosen, false, &view)?;
         let mut client = tokio::select! {
@@ -26,7 +27,7 @@ pub(super) fn cancel(arguments: &Cancel) -> Result<Status, UsageError> {
             () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
         };
         let mut tell = |told| reach::show(&view, &name, &told);
-        let ended = client.cancel(arguments.run.clone(), &interrupts, &mut tell).await?;
+        let ended = client.cancel(arguments.run.clone(), whose.clone(), &interrupts, &mut tell).await?;
         client.close().await?;
         Ok::<_, Trouble>(ended)
     })?;
