@@ -6,6 +6,7 @@
 mod acceptance;
 mod apt;
 mod builds;
+mod ci;
 mod drift;
 mod earlier;
 mod errors;

@@ -64,6 +64,12 @@ impl Toril {
         self
     }
 
+    /// Without anything in its environment.
+    pub(crate) fn bare(mut self) -> Toril {
+        self.command.env_clear();
+        self
+    }
+
     /// Without variables that it would inherit.
     pub(crate) fn without(mut self, names: &[&str]) -> Toril {
         for name in names {
