@@ -197,7 +197,7 @@ fn every_problem_number_is_explained() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 24] = [
+    let commands: [&[&str]; 25] = [
         &["acceptance"],
         &["up"],
         &["apply"],
@@ -209,6 +209,7 @@ fn every_option_is_on_the_page_of_commands() {
         &["verify"],
         &["attach"],
         &["cancel"],
+        &["clean"],
         &["config"],
         &["disconnect"],
         &["inventory", "list"],

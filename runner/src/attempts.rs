@@ -85,7 +85,9 @@ impl Attempts<'_> {
         let mut files = vec![Artifact::of_json("result.json", &result)];
         files.extend(executed.iter_mut().flat_map(|executed| take(&mut executed.artifacts)));
         self.artifacts.keep(&Subject::Test(test.name.clone()), None, files);
-        drop(executed);
+        if let (Ok(stage), Some(folder)) = (self.stage, executed.and_then(|executed| executed.folder)) {
+            stage.leave(folder);
+        }
         result
     }
 

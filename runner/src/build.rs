@@ -81,6 +81,7 @@ impl Stage<'_> {
         let before: Vec<Stamp> = outputs.iter().map(|output| Stamp::of(output)).collect::<Result<_, _>>()?;
         let (deadline, output_limit) = (build.deadline, build.output_limit);
         let end = self.step(&Step { argv: &argv, env: &env, dir, deadline, output_limit }, folder.path());
+        self.leave(folder);
         *printed = end.printed;
         let made = || outputs.iter().zip(&before).map(|(output, before)| fresh(output, before)).collect();
         match end.trouble {

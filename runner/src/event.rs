@@ -7,6 +7,7 @@ use crate::artifacts::Kept;
 use crate::case::Case;
 use crate::execute::Executed;
 use crate::gate::Measured;
+use crate::kept::RunFolder;
 use crate::source::SourceInfo;
 use crate::suite::Test;
 use crate::verdict::Outcome;
@@ -89,6 +90,8 @@ pub enum Event {
     TestEnded(Box<TestResult>),
     /// All that is kept of the tests is there.
     ArtifactsKept(Kept),
+    /// The run's folder stays on the machine, as was wanted, or could not be kept.
+    FolderKept(RunFolder),
     /// The run ended.
     RunEnded(Counts),
 }
@@ -268,6 +271,9 @@ pub struct Summary {
     /// What is kept of its tests; nothing where nothing was to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Kept>,
+    /// Where the tree and the tests' folders lay, and whether they still do; nothing where no test could be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<Box<RunFolder>>,
     /// What tree was tested; nothing where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceInfo>,

@@ -15,6 +15,7 @@ use crate::case::Case;
 use crate::event::Event;
 use crate::gate::Gate;
 use crate::guest::{Cid, GuestPlan, Sandbox, Setting, Tools};
+use crate::kept::remove_sockets;
 use crate::memory::Memory;
 use crate::observe::{Heard, Transcript};
 use crate::run::Options;
@@ -57,7 +58,8 @@ pub(crate) struct Executed {
     pub times: Times,
     /// What is kept of it once its verdict is on record.
     pub artifacts: Vec<Artifact>,
-    _folder: Option<TempDir>,
+    /// Its own, if something was started.
+    pub folder: Option<TempDir>,
 }
 
 /// How long parts of it took; nothing where they were not seen.
@@ -106,6 +108,15 @@ impl<'r> Stage<'r> {
     /// The user whom tests run as.
     pub(crate) fn user(&self) -> &str {
         &self.account.name
+    }
+
+    /// Is done with the folder of a test or build: it is removed, or left there without its sockets where the run's is kept.
+    pub(crate) fn leave(&self, mut folder: TempDir) {
+        if self.options.keep.is_some() {
+            // With its user's rights: only that user could have made them, and nobody is led anywhere else.
+            let _ = self.account.act(|| remove_sockets(folder.path()));
+            folder.disable_cleanup(true);
+        }
     }
 
     /// Runs a test and judges it; `accelerator` is for guests.
@@ -204,7 +215,7 @@ impl<'r> Stage<'r> {
             artifacts,
             qemu: if is_guest { argv } else { Vec::new() },
             reproduce: Some(plan.reproduce),
-            _folder: Some(folder),
+            folder: Some(folder),
         };
         let streams = transcript.into_streams();
         let streams = streams.into_iter().filter(|(_, printed)| printed.total > 0);
@@ -291,7 +302,7 @@ impl Executed {
             reproduce: None,
             times: Times::default(),
             artifacts: Vec::new(),
-            _folder: None,
+            folder: None,
         }
     }
 }

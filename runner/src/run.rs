@@ -10,6 +10,7 @@ use crate::attempts::{Attempts, SoFar, Until, is_guest};
 use crate::control::{Control, chosen};
 use crate::event::{Event, Summary};
 use crate::execute::Stage;
+use crate::kept::{Purpose, RunFolder};
 use crate::schedule::do_all;
 use crate::source::Supply;
 use crate::suite::{Build, Suite};
@@ -40,6 +41,8 @@ pub struct Options {
     pub source: Option<Supply>,
     /// Where what builds and tests print is kept, for root only; nothing is where nothing is named.
     pub artifacts: Option<PathBuf>,
+    /// Who wants the run's folder to stay after the run; it is removed where nobody does.
+    pub keep: Option<String>,
     /// What this machine was just seen to be able to do for the user whom tests run as; it is not tried again.
     pub verified: Option<Verified>,
     /// toril's own folder on this machine; the runs' folders are made in it. Others must be able to pass through it.
@@ -64,6 +67,7 @@ impl Default for Options {
             debugger: false,
             source: None,
             artifacts: None,
+            keep: None,
             verified: None,
             state: PathBuf::from(STATE),
             qemu: "qemu-system-x86_64".into(),
@@ -91,7 +95,7 @@ pub fn run(
         run_as: run_as.to_owned(),
     });
     let mut source = None;
-    let stage = Stage::set_up(options, run_as, stop).and_then(|mut stage| {
+    let mut stage = Stage::set_up(options, run_as, stop).and_then(|mut stage| {
         if let Some(supply) = &options.source {
             let mut sink = |event: Event| {
                 if let Event::SourceReady { source: info, .. } = &event {
@@ -140,19 +144,38 @@ pub fn run(
     let jobs = usize::try_from(control.jobs).unwrap_or(usize::MAX);
     let results =
         do_all(&tests, jobs, |test| test.alone || !test.gates.is_empty(), |test| attempts.run(test));
+    let stopped = attempts.was_stopped();
+    let folder = stage.as_mut().ok().map(|stage| Box::new(stage.keep_or_not(&suite.name)));
     let summary = Summary {
         results,
         accelerator: choice.accelerator,
         no_guests,
-        stopped: attempts.was_stopped(),
+        stopped,
         builds: builds.clone(),
         artifacts: artifacts.kept(),
+        folder,
         source,
         flaky_fails: suite.flaky_fails || control.fail_on_flaky,
     };
     if let Some(kept) = &summary.artifacts {
         tell(Event::ArtifactsKept(kept.clone()));
     }
+    if let Some(folder) = summary.folder.as_ref().filter(|folder| folder.kept || folder.trouble.is_some()) {
+        tell(Event::FolderKept((**folder).clone()));
+    }
     tell(Event::RunEnded(summary.counts()));
     summary
+}
+
+impl Stage<'_> {
+    /// What becomes of the run's folder.
+    fn keep_or_not(&mut self, suite: &str) -> RunFolder {
+        let directory = self.directory.path().to_string_lossy().into_owned();
+        let keep = self.options.keep.as_deref().map(|who| self.directory.keep(&Purpose::now(who, suite)));
+        let trouble = keep
+            .as_ref()
+            .and_then(|kept| kept.as_ref().err())
+            .map(|why| format!("cannot keep the run's folder {directory}: {why}"));
+        RunFolder { kept: matches!(keep, Some(Ok(()))), directory, trouble }
+    }
 }

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::account::Account;
+use crate::kept::{Purpose, is_marked, mark};
 
 const LOCK: &str = ".lock";
 
-/// The folder of one run, locked by it and gone with it. What a killed run left behind is removed by [`sweep`], and by the next.
+/// The folder of one run, locked by it and gone with it, unless it is kept. What a killed run left behind is removed by
+/// [`sweep`], and by the next.
 #[derive(Debug)]
 pub(crate) struct RunDirectory {
     folder: TempDir,
@@ -45,6 +47,13 @@ impl RunDirectory {
         self.folder.path()
     }
 
+    /// Lets it stay after the run, with what is in it then.
+    pub(crate) fn keep(&mut self, purpose: &Purpose) -> io::Result<()> {
+        mark(self.folder.path(), purpose)?;
+        self.folder.disable_cleanup(true);
+        Ok(())
+    }
+
     /// Makes a test's private folder, which is removed with its owner.
     pub(crate) fn for_test(&self, account: &Account) -> io::Result<TempDir> {
         let folder = tempfile::Builder::new().prefix("test-").tempdir_in(self.folder.path())?;
@@ -67,6 +76,8 @@ fn sweep_runs(runs: &Path) -> io::Result<()> {
     for entry in fs::read_dir(runs)? {
         let path = entry?.path();
         match File::open(path.join(LOCK)).map(|lock| (lock.try_lock(), lock)) {
+            // Its mark is looked for once its run is gone: that is the last that a run does.
+            Ok((Ok(()), _)) if is_marked(&path)? => {}
             Ok((Ok(()), _lock)) => remove(&path)?,
             Ok((Err(TryLockError::WouldBlock), _)) => {}
             Ok((Err(TryLockError::Error(error)), _)) => return Err(error),
@@ -122,5 +133,17 @@ mod tests {
         assert!(alive.folder.path().exists() && next.folder.path().exists() && !left.exists());
         drop((alive, next));
         assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 0);
+    }
+    #[test]
+    fn one_that_is_kept_stays_and_no_sweep_removes_it() {
+        let state = tempfile::tempdir().unwrap();
+        let mut run = RunDirectory::create(state.path()).unwrap();
+        fs::write(run.path().join("file"), "").unwrap();
+        let kept = run.path().to_owned();
+        run.keep(&Purpose::now("me", "s.toml")).unwrap();
+        drop(run);
+        super::sweep(state.path()).unwrap();
+        drop(RunDirectory::create(state.path()).unwrap());
+        assert!(kept.join("file").exists());
     }
 }

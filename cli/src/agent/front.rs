@@ -1,6 +1,6 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, setsid};
 use toril_archive::{Parcel, everything, pack};
 use toril_machine::{Facts, Fingerprint, Machine, STANDARD_PATH};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, LockedHost, Plan, Recipe, Traces};
+use toril_runner::{kept_folders, remove_kept_folders};
 use toril_transport::{BLOB_PIECE, FrameError, FrameReader, FrameWriter, Incoming, handshake_agent};
 
 use super::attachments::{Attachments, ReceiveError};
@@ -184,6 +185,17 @@ fn serve(
             match begun {
                 Ok(run) => followed(&run, 0, client, writer)?,
                 Err(error) => refused(cannot_begin(&error)),
+            }
+        }
+        Request::Clean { dry_run } => {
+            let state = Path::new(toril_runner::STATE);
+            let folders = if dry_run { kept_folders(state) } else { remove_kept_folders(state) };
+            match folders {
+                Ok(folders) => {
+                    writer.send(&Report::Kept(folders))?;
+                    Report::Done
+                }
+                Err(error) => refused(format!("cannot look into {}/runs: {error}", state.display())),
             }
         }
         Request::Attach { run, from } => match RunDirectory::find(run.as_deref())? {

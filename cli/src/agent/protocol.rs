@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Fingerprint, LockHolder};
 use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
-use toril_runner::{Event as TestEvent, OwnKernel, ProbeResult, Verified};
+use toril_runner::{Event as TestEvent, KeptFolder, OwnKernel, ProbeResult, Verified};
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
 /// [`Report::Refused`].
@@ -39,6 +39,8 @@ pub(crate) enum Request {
     Cancel { run: Option<String>, who: Option<String> },
     /// What a run has kept of its tests. Answered by [`Report::Artifacts`] and blobs with the bytes of an archive.
     Artifacts { run: String },
+    /// What runs have left there on purpose; it is removed, unless it is only to be told.
+    Clean { dry_run: bool },
     /// Which boot of the machine this is.
     Boot,
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.
@@ -123,6 +125,8 @@ pub(crate) enum Report {
         release: String,
         host: LockedHost,
     },
+    /// What there was, and what of it is there still.
+    Kept(Vec<KeptFolder>),
     /// The name of the boot.
     Boot(String),
     Survey(Box<Survey>),

@@ -40,6 +40,8 @@ pub(crate) struct TestJob {
     pub(crate) control: Control,
     /// Whether the guests' output is wanted as it comes.
     pub(crate) live: bool,
+    /// Whether the run's folder stays on the host.
+    pub(crate) keep: bool,
     /// Where the tree comes from that is tested, if there is one.
     pub(crate) source: Option<SourceOrder>,
 }
@@ -140,7 +142,7 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
                 if ended.stopped || lacks {
                     break;
                 }
-                if let Err(error) = worker.job(job, &run, &mut ended) {
+                if let Err(error) = worker.job(job, &order.who, &run, &mut ended) {
                     ended.failed = true;
                     worker.write(RunEvent::Failed { error });
                 }
@@ -216,10 +218,10 @@ impl Worker {
         }
     }
 
-    fn job(&mut self, job: &Job, run: &RunDirectory, ended: &mut Ended) -> Result<(), String> {
+    fn job(&mut self, job: &Job, who: &str, run: &RunDirectory, ended: &mut Ended) -> Result<(), String> {
         match job {
             Job::Apply { bundle, host } => self.apply(bundle, host, ended),
-            Job::Test(job) => self.test(job, run, ended),
+            Job::Test(job) => self.test(job, who, run, ended),
             Job::Verify { emulation, own_kernel } => self.verify(*emulation, *own_kernel, ended),
             Job::Reboot { deadline } => self.reboot(*deadline, ended),
         }
@@ -242,7 +244,13 @@ impl Worker {
         Ok(())
     }
 
-    fn test(&mut self, job: &TestJob, run: &RunDirectory, ended: &mut Ended) -> Result<(), String> {
+    fn test(
+        &mut self,
+        job: &TestJob,
+        who: &str,
+        run: &RunDirectory,
+        ended: &mut Ended,
+    ) -> Result<(), String> {
         let suite = match &job.tests {
             Tests::Suite { text, vars } => {
                 Suite::parse(&job.suite, text, vars).map_err(|problems| problems.to_string())?
@@ -271,6 +279,7 @@ impl Worker {
                 SourceOrder::Fetch { url, reference } => Supply::Fetch { url, reference },
             }),
             artifacts: Some(run.artifacts()),
+            keep: job.keep.then(|| who.to_owned()),
             // What one user can do says nothing of another.
             verified: ended.verified.as_deref().filter(|_| suite.run_as == TEST_USER).cloned(),
             ..toril_runner::Options::default()

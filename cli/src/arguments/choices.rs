@@ -196,3 +196,11 @@ pub(crate) struct Fetching {
     #[arg(long, value_name = "DIR")]
     pub(crate) artifacts: Option<PathBuf>,
 }
+
+/// What of a run stays on the host.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Keeping {
+    /// Leave the tree that is tested and the tests' folders on the host, until `toril clean`.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}

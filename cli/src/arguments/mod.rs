@@ -28,7 +28,7 @@ pub(crate) use recipe::{Recipe, RecipeLock, RecipeTest};
 pub(crate) use report::{Merge, Report};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{Sandbox, VirtualMachine};
-pub(crate) use work::{Apply, Attach, Cancel, Check, Disconnect, Doctor, Facts, Test, Up, Verify};
+pub(crate) use work::{Apply, Attach, Cancel, Check, Clean, Disconnect, Doctor, Facts, Test, Up, Verify};
 
 /// Makes Debian hosts fit for microVM tests, keeps them honest, and runs the tests there.
 ///
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Attach(Attach),
     /// End a run on a host, and follow it to its end.
     Cancel(Cancel),
+    /// Remove from hosts what runs have left there because it was wanted (`--keep`).
+    Clean(Clean),
     /// End connections that were left open for the next command.
     Disconnect(Disconnect),
     /// Say what holds here where the command line says nothing, and where each value comes from.

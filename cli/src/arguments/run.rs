@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::choices::{AcceleratorArgument, Fetching, Reporting, Running, Way};
+use super::choices::{AcceleratorArgument, Fetching, Keeping, Reporting, Running, Way};
 use super::values::{duration, size};
 
 #[derive(Debug, Clone, Args)]
@@ -55,4 +55,6 @@ pub(crate) struct Run {
     pub(crate) reporting: Reporting,
     #[command(flatten)]
     pub(crate) fetching: Fetching,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
 }

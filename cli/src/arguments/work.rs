@@ -7,7 +7,7 @@ use clap::Args;
 use toril_runner::Probe;
 
 use super::choices::{
-    AcceleratorArgument, Fetching, Hosts, Reboot, RecipeChoice, Reporting, Running, SuiteChoice, Way,
+    AcceleratorArgument, Fetching, Hosts, Keeping, Reboot, RecipeChoice, Reporting, Running, SuiteChoice, Way,
 };
 
 #[derive(Debug, Clone, Args)]
@@ -24,6 +24,8 @@ pub(crate) struct Up {
     pub(crate) reporting: Reporting,
     #[command(flatten)]
     pub(crate) fetching: Fetching,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
     /// Change hosts without asking.
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -81,6 +83,8 @@ pub(crate) struct Test {
     pub(crate) reporting: Reporting,
     #[command(flatten)]
     pub(crate) fetching: Fetching,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -131,6 +135,15 @@ pub(crate) struct Cancel {
     pub(crate) mine: bool,
     #[command(flatten)]
     pub(crate) way: Way,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Clean {
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
+    /// Say what there is, and leave it there.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use toril_inventory::{Host, Reach};
 use toril_machine::{Facts, Fingerprint};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
+use toril_runner::KeptFolder;
 use toril_transport::{
     AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, StartError, Sudo,
 };
@@ -164,6 +165,14 @@ impl Client {
         };
         self.done().await?;
         Ok((release, host))
+    }
+
+    /// What runs have left on the host on purpose; it is removed, unless it is only to be told.
+    pub(crate) async fn clean(&mut self, dry_run: bool) -> Result<Vec<KeptFolder>, ClientError> {
+        self.send(&Request::Clean { dry_run }).await?;
+        let Report::Kept(folders) = self.report().await? else { return Err(ClientError::Unexpected) };
+        self.done().await?;
+        Ok(folders)
     }
 
     /// Ends the agent and the connection in an orderly way.

@@ -73,6 +73,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
             filter: Vec::new(),
             control: toril_runner::Control::default(),
             live: true,
+            keep: arguments.keeping.keep,
             source: share.as_ref().map(|(info, _)| SourceOrder::Sent(info.clone())),
         });
         let order = Order { who: reach::who(), wait: chooser.wait(&arguments.running), jobs: vec![job] };

@@ -5,6 +5,7 @@ mod artifacts;
 mod attach;
 mod cancel;
 mod choices;
+mod clean;
 mod config;
 mod disconnect;
 mod doctor;
@@ -67,6 +68,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Run(arguments) => kernel::run(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Cancel(arguments) => cancel::cancel(&arguments),
+        Command::Clean(arguments) => clean::clean(&arguments),
         Command::Config(arguments) => config::config(&arguments),
         Command::Disconnect(arguments) => disconnect::disconnect(&arguments),
         Command::Init(arguments) => init::init(&arguments),

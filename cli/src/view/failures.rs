@@ -48,7 +48,7 @@ pub(super) fn artifacts(outcome: &HostOutcome) -> Option<String> {
     ))
 }
 
-fn is_fine(outcome: Outcome) -> bool {
+pub(super) fn is_fine(outcome: Outcome) -> bool {
     match outcome {
         // Every attempt of a flaky one was shown when it ended.
         Outcome::Passed | Outcome::Flaky | Outcome::Skipped => true,

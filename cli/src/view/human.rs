@@ -9,7 +9,7 @@ use toril_machine::{Difference, Facts};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, ProbeResult, ProbeState, TestResult};
 
-use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, outcome, plan, trial};
+use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, kept, outcome, plan, trial};
 use crate::agent::RunEvent;
 use crate::exit::Status;
 
@@ -20,6 +20,7 @@ fn is_for_the_quiet(shown: &Shown<'_>) -> bool {
         | Shown::Facts { .. }
         | Shown::Fingerprint { .. }
         | Shown::Checks { .. }
+        | Shown::Kept { .. }
         | Shown::RecipeTest { .. }
         | Shown::Acceptance { .. } => true,
         Shown::Run { run } => matches!(run, RunEvent::Failed { .. }),
@@ -119,6 +120,9 @@ impl Human {
                 self.clear(host);
                 self.line(host, &format!("artifacts are in {directory}"));
             }
+            Shown::Kept { folders, removed } => {
+                kept::lines(folders, *removed).iter().for_each(|line| self.line(host, line));
+            }
             Shown::RecipeTest { trials, .. } => self.trials(trials),
             Shown::Acceptance { file, complete, promises } => self.acceptance(file, *complete, promises),
             Shown::Problem { doing, error, remedy } => {
@@ -168,6 +172,7 @@ impl Human {
         }
         failures::lines(outcomes).iter().for_each(|line| self.print(line));
         outcomes.iter().filter_map(failures::artifacts).for_each(|line| self.print(&line));
+        outcomes.iter().filter_map(kept::hint).for_each(|line| self.print(&line));
     }
 
     fn trials(&mut self, trials: &[Trial]) {
@@ -320,6 +325,7 @@ impl Human {
             }
             TestEvent::TestEnded(result) => self.result(host, result),
             TestEvent::ArtifactsKept(kept) => self.artifacts(host, kept),
+            TestEvent::FolderKept(folder) => self.line(host, &kept::line(host, folder)),
             TestEvent::RunEnded(_) => self.clear(host),
         }
     }

@@ -4,6 +4,7 @@ mod acceptance;
 mod failures;
 mod human;
 mod json;
+mod kept;
 mod outcome;
 mod plan;
 mod report;

@@ -1,6 +1,7 @@
 use serde::Serialize;
 use toril_machine::{Difference, Facts, Fingerprint};
 use toril_provisioner::{Check, Finding, Plan};
+use toril_runner::KeptFolder;
 
 use super::{Promise, Trial};
 use crate::agent::RunEvent;
@@ -53,6 +54,8 @@ pub(crate) enum Shown<'e> {
     },
     /// What the tests of a run printed is here now.
     Artifacts { directory: &'e str },
+    /// What runs have left on the host on purpose, and whether it was to be removed.
+    Kept { folders: &'e [KeptFolder], removed: bool },
     /// How a recipe's trials came out.
     RecipeTest { recipe: &'e str, trials: &'e [Trial] },
     /// What was promised of a host, and what of it held; the file that all of it was written to.

@@ -19,7 +19,7 @@ fn nothing_at_all_is_no_success() {
 #[test]
 fn every_command_has_help() {
     for command in
-        ["up", "apply", "check", "test", "run", "facts", "attach", "cancel", "acceptance", "sandbox"]
+        ["up", "apply", "check", "test", "run", "facts", "attach", "cancel", "clean", "acceptance", "sandbox"]
     {
         let help = toril(&[command, "--help"]).exits(0).shows(&format!("Usage: toril {command} "));
         assert_eq!(help.stderr, "");

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Finished, Sandbox, Toril};
+use crate::harness::{Finished, Sandbox, Toril, toril};
 
 /// A git repository with a suite in it.
 pub(crate) struct Repository(TempDir);
@@ -72,7 +72,7 @@ extras = ["build/*.bin"]
 
 [[test]]
 name = "shows"
-command = ["sh", "-c", "ls -A; cat data build/x.bin; id -un; exit 7", "{{ dirs.source }}", "{{ dirs.test }}"]
+command = ["sh", "-c", "ls -A; cat data build/x.bin; id -un; : > $1/here || exit 1; exit 7", "{{ dirs.source }}", "{{ dirs.test }}"]
 "#;
 
 #[test]
@@ -98,14 +98,27 @@ fn a_working_tree_is_tested_as_it_is_and_a_commit_as_it_was() {
     assert!(reproduce.starts_with(&format!("cd {directory} && sudo -u toril sh -c ")), "{reproduce}");
     assert!(reproduce.contains(&format!(" {directory} ")), "{reproduce}");
     sandbox.is_clean();
-    repository
-        .test(&host, &[])
+
+    let kept = repository
+        .test(&host, &["--keep"])
         .exits(4)
-        .shows(&format!("source  the working tree, commit {}", &commit[..12]));
+        .shows(&format!("source  the working tree, commit {}", &commit[..12]))
+        .shows(&format!("; `toril clean {host}` removes it"));
 
     let at = repository.test(&host, &["--json", "--ref", "main"]).exits(4);
     assert!(at.stdout.contains("\"committed\"") && !at.stdout.contains("uncommitted"), "{at}");
     assert_eq!(source(&at)["source"]["changed"], 0);
+    // The other run has left it there, and what is told to do by hand is done in it.
+    let by_hand = kept.stdout.split_once("by hand on the host: ").unwrap().1.lines().next().unwrap();
+    sandbox.try_ssh(by_hand).exits(7).shows("uncommitted\nextra\ntoril\n");
+    sandbox.is_quiet();
+    let told = toril(&["clean", &host, "--dry-run"]).exits(0);
+    let told = told.shows("kept /var/lib/toril/runs/run-").shows("tests/suite.toml of ");
+    told.shows("less than an hour ago, ");
+    let cleaned = toril(&["clean", &host, "--json"]).exits(0);
+    let of = cleaned.events().into_iter().find(|event| event["event"] == "kept").unwrap();
+    assert!(of["removed"] == true && of["folders"][0]["trouble"].is_null(), "{of}");
+    toril(&["clean", &host]).exits(0).shows("nothing was kept");
     sandbox.is_clean();
     // Nothing of the tree is kept with the journal either.
     assert_eq!(sandbox.sudo("find /var/lib/toril/journals -name 'source*' -o -name 'incoming*'"), "");

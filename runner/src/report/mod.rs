@@ -137,6 +137,7 @@ impl HostRun {
                 self.know("accelerator reason", reason);
             }
             Event::ArtifactsKept(kept) => self.know("artifacts on the host", &kept.directory),
+            Event::FolderKept(folder) if folder.kept => self.know("kept on the host", &folder.directory),
             Event::BuildEnded(result) => self.builds.push(told_like_a_test(result)),
             Event::TestEnded(result) => return self.record(result),
             Event::BuildStarted { .. }
@@ -145,6 +146,7 @@ impl HostRun {
             | Event::AttemptEnded { .. }
             | Event::Case { .. }
             | Event::Output { .. }
+            | Event::FolderKept(_)
             | Event::RunEnded(_) => {}
         }
         None

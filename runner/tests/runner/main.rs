@@ -12,6 +12,7 @@ mod devices;
 mod gates;
 #[cfg(test)]
 mod guests;
+mod kept;
 #[cfg(test)]
 mod overhead;
 #[cfg(test)]

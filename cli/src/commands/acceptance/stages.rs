@@ -385,6 +385,7 @@ impl<'a> Acceptance<'a> {
             filter: self.task.filter.clone(),
             control: self.task.control.clone(),
             live: false,
+            keep: false,
             source: None,
         });
         let ended = self.run(client, Stage::Test, job).await?;

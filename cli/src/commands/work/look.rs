@@ -177,6 +177,7 @@ async fn inspect(
                 ..task.control.clone()
             },
             live: false,
+            keep: task.keep,
             source: task.source.as_ref().map(|supply| supply.order.clone()),
         }));
     }

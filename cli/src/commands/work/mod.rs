@@ -61,6 +61,8 @@ struct Task {
     /// Whether each host runs a part of the suite, and all together the whole.
     spread: bool,
     accelerator: Option<Accelerator>,
+    /// Whether the run's folder stays on the hosts.
+    keep: bool,
     /// Where artifacts go that are fetched.
     artifacts: Option<PathBuf>,
     /// How long to wait for another run to end.
@@ -79,6 +81,7 @@ pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
         yes: arguments.yes,
         reboot: rebooting(arguments.reboot),
         verify: testing.suite.as_ref().is_some_and(|suite| suite.has_guests),
+        keep: arguments.keeping.keep,
         ..testing
     };
     let task = Task { artifacts: artifacts::directory(&arguments.fetching)?.map(Path::to_owned), ..task };
@@ -118,7 +121,7 @@ pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> 
 pub(super) fn test(arguments: &arguments::Test) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let testing = testing(&chooser, &arguments.suite, &arguments.running)?;
-    let task = Task { spread: arguments.spread, ..testing };
+    let task = Task { spread: arguments.spread, keep: arguments.keeping.keep, ..testing };
     let task = Task { artifacts: artifacts::directory(&arguments.fetching)?.map(Path::to_owned), ..task };
     work(&chooser, &arguments.hosts, Some(&arguments.reporting), task)
 }
