@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use memchr::memchr;
+
 /// How many bytes of a stream's beginning, and of its end, are kept.
 const KEPT: usize = 512 << 10;
 
@@ -68,7 +70,10 @@ pub(crate) struct Lines {
 impl Lines {
     /// Hands over every line that `bytes` complete.
     pub(crate) fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(memchr(b'\n', rest).map_or(rest.len(), |end| end + 1));
+            rest = after;
             self.partial.extend_from_slice(part);
             if part.ends_with(b"\n") || self.partial.len() >= LONGEST_LINE {
                 self.finish(&mut each);

@@ -10,6 +10,7 @@ mod late;
 mod model;
 mod pattern;
 mod read;
+mod required;
 mod source;
 mod template;
 

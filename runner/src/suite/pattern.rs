@@ -2,9 +2,14 @@ use std::fmt;
 
 use regex_lite::Regex;
 
+use super::required::Required;
+
 /// A regular expression that a suite gave.
 #[derive(Clone)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    required: Option<Required>,
+}
 
 impl Pattern {
     /// Reads a regular expression.
@@ -13,26 +18,30 @@ impl Pattern {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Pattern, String> {
         Regex::new(text)
-            .map(Pattern)
+            .map(|regex| Pattern { required: Required::of(text), regex })
             .map_err(|error| format!("`{text}` is not a regular expression: {error}"))
     }
 
     /// Whether it is found in a line.
     pub fn is_found_in(&self, line: &str) -> bool {
-        self.0.is_match(line)
+        self.may_be_in(line) && self.regex.is_match(line)
     }
 
     /// Whether it has a group of this name.
     pub fn has_group(&self, name: &str) -> bool {
-        self.0.capture_names().flatten().any(|group| group == name)
+        self.regex.capture_names().flatten().any(|group| group == name)
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.regex.as_str()
     }
 
     pub(crate) fn captures<'l>(&self, line: &'l str) -> Option<regex_lite::Captures<'l>> {
-        self.0.captures(line)
+        if self.may_be_in(line) { self.regex.captures(line) } else { None }
+    }
+
+    fn may_be_in(&self, line: &str) -> bool {
+        self.required.as_ref().is_none_or(|required| required.may_be_in(line))
     }
 }
 
