@@ -63,6 +63,10 @@ const MOST_BYTES: u64 = 16 << 30;
 /// One of more files, directories and links is not taken.
 const MOST_ENTRIES: u64 = 4_000_000;
 
+/// What git is told in a file, for it tells the half that reads a repository of the host's own nothing else. The second version
+/// of its protocol lets any commit be asked for.
+const SETTINGS: &str = "[safe]\n\tdirectory = *\n[protocol]\n\tversion = 2\n";
+
 /// How long a repository may take to be fetched.
 const FETCH: Duration = Duration::from_secs(600);
 
@@ -106,17 +110,23 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Fetches a commit as the test user, who has no key that a server would ask for.
+    /// Fetches a commit as the test user, who has no key that a server would ask for. A repository of the host's own may be
+    /// another user's: git would not read it, lest it run a program that is named there, which the tests may do anyway.
     fn fetch(&self, url: &str, reference: &str, directory: &Path) -> Result<SourceInfo, String> {
         chown(directory, Some(self.account.uid), Some(self.account.gid))
             .map_err(|error| format!("cannot give {} to the test user: {error}", directory.display()))?;
+        let home = self.directory.for_test(&self.account).and_then(|home| {
+            fs::write(home.path().join(".gitconfig"), SETTINGS)?;
+            Ok(home)
+        });
+        let home = home.map_err(|error| format!("cannot make a folder for git: {error}"))?;
         let git = |arguments: &[&str]| {
             let words = ["git", "-c", "protocol.ext.allow=never", "-c", "advice.detachedHead=false"];
             let argv: Vec<String> = words.iter().chain(arguments).map(|word| (*word).to_owned()).collect();
             let env = [("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())];
             let step =
                 Step { argv: &argv, env: &env, dir: directory, deadline: FETCH, output_limit: 64 << 20 };
-            let end = self.step(&step, self.directory.path());
+            let end = self.step(&step, home.path());
             match end.trouble {
                 None => Ok(end.stdout.last_lines(1).pop().unwrap_or_default()),
                 Some(trouble) => {

@@ -1,13 +1,16 @@
 //! Trees that are sent to a host: the working tree, a commit, and what is left of them.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Finished, Sandbox, Toril, toril};
+use crate::harness::{Finished, Sandbox, Toril, document, toril};
 
 /// A git repository with a suite in it.
 pub(crate) struct Repository(TempDir);
@@ -140,5 +143,82 @@ fn a_large_tree_arrives_whole() {
     assert!(status.unwrap().success());
     repository.commit();
     repository.test(&host, &["--json"]).exits(0).shows("sending ");
+    sandbox.is_clean();
+}
+
+/// A server of repositories on this machine, whose network the sandboxes have.
+struct GitDaemon(Child);
+
+impl GitDaemon {
+    /// For all repositories below a directory; with the URL of one of them.
+    fn below(directory: &Path, name: &str) -> (GitDaemon, String) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = Command::new("git").arg("--exec-path").output().unwrap().stdout;
+        let program = Path::new(String::from_utf8(path).unwrap().trim()).join("git-daemon");
+        let mut daemon = Command::new(program);
+        daemon.args(["--export-all", "--informative-errors", "--listen=127.0.0.1"]);
+        daemon.args([format!("--port={port}"), format!("--base-path={}", directory.display())]);
+        let daemon = GitDaemon(daemon.stdin(Stdio::null()).spawn().unwrap());
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "git-daemon does not listen");
+            sleep(Duration::from_millis(10));
+        }
+        (daemon, format!("git://127.0.0.1:{port}/{name}"))
+    }
+}
+
+impl Drop for GitDaemon {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_host_fetches_a_commit_by_itself() {
+    let Some(sandbox) = Sandbox::fresh("fetch") else { return };
+    let host = sandbox.host();
+    let fetched = |url: &str, reference: &str| {
+        format!(
+            "run-as = \"nobody\"\n[source]\nfetch = \"{url}\"\nref = \"{reference}\"\n\
+             [[test]]\nname = \"shows\"\ncommand = [\"sh\", \"-c\", \"cat data; git rev-parse HEAD; exit 7\"]\n"
+        )
+    };
+    let repository = Repository::with("", &[("data", "first\n")]);
+    let first = repository.git(&["rev-parse", "HEAD"]);
+    let parent = repository.path().parent().unwrap();
+    let (server, url) = GitDaemon::below(parent, repository.path().file_name().unwrap().to_str().unwrap());
+    let test = |suite: &str, more: &[&str]| {
+        let suite = document(suite);
+        toril(&[&["test", &host, "--json", "--suite", &suite.path()], more].concat())
+    };
+    let without = test(&fetched(&url, "main"), &[]).exits(5);
+    without.shows("on the host: cannot run `git`: no such program on the host");
+    sandbox.sudo("apt-get update -q; apt-get install -q -y --no-install-recommends git");
+
+    // The newest commit of a branch, and an older one that is named, wherever the branch is by now.
+    repository.write("data", "second\n");
+    repository.commit();
+    let second = repository.git(&["rev-parse", "HEAD"]);
+    for (reference, content, commit) in [("main", "second", &second), (&*first, "first", &first)] {
+        let run = test(&fetched(&url, reference), &[]).exits(4);
+        assert_eq!(run.results()[0]["last_lines"], serde_json::json!([content, commit]), "{run}");
+        assert_eq!(source(&run)["source"]["commit"], commit.as_str(), "{run}");
+    }
+    let pinned = test(&fetched(&url, "main"), &["--ref", &first]).exits(4);
+    assert_eq!(source(&pinned)["source"]["commit"], first.as_str(), "{pinned}");
+    let wrong = test(&fetched(&url, "no-such"), &[]).exits(5);
+    wrong.shows(&format!("cannot fetch no-such of {url} on the host: it exited with status 128: "));
+    let wrong = test(&fetched(&format!("{url}x"), "main"), &[]).exits(5);
+    assert_eq!(wrong.results()[0]["outcome"], "error", "{wrong}");
+
+    // One of the host's own, which is another user's than the tests'.
+    sandbox.sudo(&format!("git clone -q --bare {url} /srv/own"));
+    let own = test(&fetched("file:///srv/own", "main"), &[]).exits(4);
+    assert_eq!(source(&own)["source"]["commit"], second.as_str(), "{own}");
+    drop(server);
+    let gone = test(&fetched(&url, "main"), &[]).exits(5);
+    gone.shows("unable to connect to 127.0.0.1");
     sandbox.is_clean();
 }
