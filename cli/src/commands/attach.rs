@@ -30,7 +30,7 @@ pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
         let mut tell = |told| reach::show(&view, &name, &told);
         let run = arguments.run.clone();
         let ended = client.attach(run, &interrupts, &mut tell).await;
-        artifacts::fetch(&mut client, &ended, into, &view, &mut outcome).await;
+        artifacts::fetch(&mut client, &ended, into, None, &view, &mut outcome).await;
         let ended = ended?;
         client.close().await?;
         Ok::<_, Trouble>(ended)

@@ -24,6 +24,9 @@ const JITTER: Duration = Duration::from_millis(200);
 /// How long a run may take to stop once its host's time is over.
 const STOPPING: Duration = Duration::from_secs(60);
 
+/// How long artifacts may take to be fetched of a host whose time is over.
+const FETCHING: Duration = Duration::from_secs(10);
+
 /// How many hosts are worked on at once, and how long each may take.
 pub(super) struct Fleet {
     slots: Arc<Semaphore>,
@@ -104,6 +107,12 @@ impl Fleet {
         }
     }
 
+    /// Until when what a run has left may be fetched of a host whose time began at `start`: as long as it has left, and a
+    /// little in any case, for the run may have taken all of it.
+    pub(super) fn rest(&self, start: Instant) -> Option<Instant> {
+        self.deadline.map(|deadline| (start + deadline).max(Instant::now() + FETCHING))
+    }
+
     /// How long a host may take, in words.
     pub(super) fn deadline_words(&self) -> String {
         format!("{} s", self.look().as_secs_f32())
@@ -133,6 +142,18 @@ mod tests {
             assert!(soon().await.is_err(), "two is what was said");
             first.give_back();
             assert!(soon().await.is_ok());
+        });
+    }
+
+    #[test]
+    fn what_is_fetched_has_the_time_that_is_left_and_a_little_more() {
+        block_on(async {
+            let start = Instant::now();
+            assert_eq!(fleet(1, None).rest(start), None);
+            let long = fleet(1, Some(Duration::from_secs(600)));
+            assert_eq!(long.rest(start), Some(start + Duration::from_secs(600)));
+            let over = fleet(1, Some(Duration::from_millis(1))).rest(start).unwrap();
+            assert!(over >= start + FETCHING && over < start + 2 * FETCHING, "{:?}", over - start);
         });
     }
 

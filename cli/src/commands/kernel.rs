@@ -102,7 +102,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
         };
         let ended = client.run(order, parcels, &interrupts, &mut tell).await;
         drop(console);
-        artifacts::fetch(&mut client, &ended, into, &view, &mut outcome).await;
+        artifacts::fetch(&mut client, &ended, into, None, &view, &mut outcome).await;
         let ended = ended?;
         client.close().await?;
         Ok::<_, Trouble>(ended)

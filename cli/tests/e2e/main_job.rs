@@ -1,5 +1,7 @@
 //! The main job: from a bare Debian to passed tests by one command, and nothing to do the second time.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,10 +16,23 @@ fn names_the_accelerator(up: &Finished) {
     assert!(row.ends_with("  ok"), "{row:?}");
 }
 
+/// A file of what a run has kept, from where the run says that it is.
+#[track_caller]
+pub(crate) fn artifact(run: &Finished, file: &str) -> String {
+    let told = run.stdout.lines().find_map(|line| line.split_once(": artifacts are in "));
+    let (_, directory) = told.unwrap_or_else(|| panic!("no artifacts{run}"));
+    let path = Path::new(directory).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}{run}", path.display()))
+}
+
 #[test]
 fn a_fresh_host_is_made_ready_and_tested_and_then_left_as_it_is() {
     let Some(sandbox) = Sandbox::fresh("main") else { return };
-    let first = toril(&["up", &sandbox.host()]).exits(0).shows("passed boot").shows("passed unprivileged");
+    let kept = tempfile::tempdir().unwrap();
+    let into = kept.path().to_str().unwrap();
+    let first = toril(&["up", &sandbox.host(), "--artifacts", into]).exits(0);
+    let first = first.shows("passed boot").shows("passed unprivileged");
+    assert!(artifact(&first, "tests/001-boot/serial.txt").contains("toril-guest: end"), "{first}");
     let head = first.stdout.lines().take(3).collect::<Vec<_>>();
     assert!(head[0].starts_with("recipe  microvm-host (built-in"), "{first}");
     assert!(head[1].starts_with("suite   smoke (built-in"), "{first}");

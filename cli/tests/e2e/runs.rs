@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Sandbox, TORIL, Toril, document, toril};
+use crate::main_job::artifact;
 
 #[test]
 fn a_kernel_is_booted_and_its_output_is_live() {
@@ -16,7 +17,9 @@ fn a_kernel_is_booted_and_its_output_is_live() {
     let kernel = kernel(&sandbox, &dir);
     let kernel = kernel.as_str();
 
-    let pass = toril(&["run", kernel, "--on", &host, "--append", "mode=pass"]).exits(0);
+    let into = dir.path().join("kept").display().to_string();
+    let pass = toril(&["run", kernel, "--on", &host, "--append", "mode=pass", "--artifacts", &into]).exits(0);
+    assert!(artifact(&pass, "tests/001-guest.elf/serial.txt").contains("case sse: PASSED"), "{pass}");
     pass.shows("case long-mode: PASSED\ncase sse: PASSED\n")
         .shows("toril-guest: end\n")
         .shows("passed guest.elf");

@@ -55,7 +55,8 @@ pub(super) async fn act(
             let (ended, late) = fleet.within_deadline(visit.start, &interrupts, run).await;
             if let (Some(ran), Some(_)) = (&ended, &task.suite) {
                 let into = task.artifacts.as_deref();
-                artifacts::fetch(&mut client, ran, into, &view, &mut visit.outcome).await;
+                let until = fleet.rest(visit.start);
+                lost = !artifacts::fetch(&mut client, ran, into, until, &view, &mut visit.outcome).await;
             }
             match ended {
                 None => {
