@@ -499,7 +499,7 @@ kernel = "builtin:toolkit"
 append = "cases=1 seconds=50 fs={{ guest.tag }} read=input"
 share = { dir = "/srv/share", tag = "data" }
 [test.companion]
-command = ["sleep", "50"]
+command = ["socat", "TCP-LISTEN:0,bind=127.0.0.1,fork", "PIPE"]
 "#;
 
 /// Asserts that of a run nothing is left but its journal.
@@ -537,7 +537,7 @@ fn kills_and_cancels_leave_no_process_socket_or_directory_within_seconds() {
     let begin = || {
         let client =
             scene.call(&["test", &host, "--accel", "tcg", "--suite", suite.to_str().unwrap()]).spawn();
-        for part in ["qemu-system-x86_64 ", "virtiofsd ", "sleep 50"] {
+        for part in ["qemu-system-x86_64 ", "virtiofsd ", "socat TCP-LISTEN"] {
             scene.process(part);
         }
         client

@@ -7,6 +7,7 @@ mod acceptance;
 mod apt;
 mod builds;
 mod ci;
+mod control;
 mod drift;
 mod earlier;
 mod errors;
