@@ -24,12 +24,7 @@ const DAY: u64 = 86400;
 /// Says of the keys that end within a year, or have ended, when they do. Where keys are named after one of these suites
 /// (as Debian's are, `(10/buster)`), only those count.
 pub(crate) fn ends(keys: &[Key], suites: &[String], now: SystemTime) -> Option<String> {
-    let code_name = |suite: &String| suite.split(['-', '/']).next().map(|name| format!("/{name})"));
-    let code_names: Vec<String> = suites.iter().filter_map(code_name).collect();
-    let is_named = |key: &&Key| code_names.iter().any(|name| key.name.contains(name));
-    let named: Vec<&Key> = keys.iter().filter(is_named).collect();
-    let counting = if named.is_empty() { keys.iter().collect() } else { named };
-    let mut ending: Vec<(SystemTime, &str)> = counting
+    let mut ending: Vec<(SystemTime, &str)> = counting(keys, suites)
         .into_iter()
         .filter_map(|key| Some((key.expires?, key.name.split(" <").next().unwrap_or_default())))
         .filter(|(end, _)| *end < now + NEAR)
@@ -39,6 +34,21 @@ pub(crate) fn ends(keys: &[Key], suites: &[String], now: SystemTime) -> Option<S
     let texts = ending.iter().map(|(end, name)| format!("`{name}` {}", end_of(*end, now)));
     let text = texts.collect::<Vec<_>>().join(", ");
     (!text.is_empty()).then_some(text)
+}
+
+/// Says of the key that ends first of those that count when it does, if any ever does.
+pub(crate) fn first_end(keys: &[Key], suites: &[String], now: SystemTime) -> Option<String> {
+    let end = counting(keys, suites).into_iter().filter_map(|key| key.expires).min()?;
+    Some(end_of(end, now))
+}
+
+/// The keys named after one of these suites; all, where none is.
+fn counting<'k>(keys: &'k [Key], suites: &[String]) -> Vec<&'k Key> {
+    let code_name = |suite: &String| suite.split(['-', '/']).next().map(|name| format!("/{name})"));
+    let code_names: Vec<String> = suites.iter().filter_map(code_name).collect();
+    let is_named = |key: &&Key| code_names.iter().any(|name| key.name.contains(name));
+    let named: Vec<&Key> = keys.iter().filter(is_named).collect();
+    if named.is_empty() { keys.iter().collect() } else { named }
 }
 
 /// Such as `expires on 2027-02-03, in 72 days`.

@@ -1,6 +1,7 @@
 //! Whether a machine can become what a recipe makes of it, as far as that can be known before anything is installed.
 //! Reads only.
 
+mod archive_keys;
 mod kvm;
 mod mirror;
 mod room;
@@ -77,6 +78,7 @@ pub fn preflight(
         room::memory(facts.memory),
         room::disk(facts.disk_free),
         check_clock(now, clock),
+        archive_keys::check(machine, facts, SystemTime::now()),
     ];
     if network {
         checks.push(mirror::check(machine));
