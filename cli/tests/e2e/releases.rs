@@ -64,8 +64,8 @@ fn the_recipe_is_tried_on_debian_13() {
     assert_eq!(trial["outcome"], "passed", "{test}");
     assert_eq!((&trial["converges"], &trial["idempotent"]), (&true.into(), &true.into()), "{test}");
     // All but the group, the four assertions and what the processor here may have.
-    assert_eq!(trial["broken"], 12, "{test}");
-    assert_eq!((&trial["named"], &trial["mended"]), (&12.into(), &12.into()), "{test}");
+    assert_eq!(trial["broken"], 13, "{test}");
+    assert_eq!((&trial["named"], &trial["mended"]), (&13.into(), &13.into()), "{test}");
     is_gone("13", pid);
 }
 
