@@ -1,5 +1,10 @@
 //! `source-build`: a prefix of what was built from source, known by what it was built from.
 
+mod package;
+mod room;
+mod run;
+mod stamp;
+
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, chown};
@@ -11,12 +16,12 @@ use toril_archive::{Links, Owner, Rules, everything, pack, unpack};
 use toril_document::Table;
 use toril_machine::{Command, Machine, Probe, User};
 
-use super::source_build_package as package;
-use super::source_build_room::{MEMORY_PER_JOB, Room};
-use super::source_build_run::{Build, LOG};
-use super::source_build_stamp::Stamp;
+use self::room::{MEMORY_PER_JOB, Room};
+use self::run::{Build, LOG};
+use self::stamp::Stamp;
+use super::manifest::Manifest;
+use super::place::remove_tree;
 use super::symlink::put_link;
-use super::unpack_manifest::Manifest;
 use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, optional_name, optional_path,
     read_path,
@@ -262,15 +267,6 @@ fn copy(from: &Path, to: &Path, owner: Owner, wanted: impl Fn(&Path) -> bool) ->
     unpack(parcel.open().map_err(cannot)?, to, &rules).map(drop).map_err(ResourceError::new)
 }
 
-fn remove(directory: &Path) -> Result<(), ResourceError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(ResourceError(format!("cannot remove {}: {error}", directory.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Kind for SourceBuild {
     type State = BuildState;
 
@@ -331,10 +327,10 @@ impl Kind for SourceBuild {
         let source = state.source.ok_or_else(|| ResourceError(self.source.missing()))?;
         let scratch = self.beside(context.machine, |name| format!(".toril-build-{name}"));
         // Of an apply that was killed.
-        remove(&scratch)?;
+        remove_tree(&scratch)?;
         let built = self.build(context, &source, &scratch, log);
         let installed = built.and_then(|stamp| self.install(context, &stamp, &scratch.join("tree")));
-        installed.and(remove(&scratch)).inspect_err(|_| drop(remove(&scratch)))
+        installed.and(remove_tree(&scratch)).inspect_err(|_| drop(remove_tree(&scratch)))
     }
 
     fn provides(&self) -> Vec<Thing> {
@@ -352,5 +348,4 @@ impl Kind for SourceBuild {
 }
 
 #[cfg(test)]
-#[path = "source_build_tests.rs"]
 mod tests;

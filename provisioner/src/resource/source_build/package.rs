@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use toril_machine::{Command, Probe};
 
-use super::{Context, ResourceError};
 use crate::apt::lists::source_lists;
+use crate::resource::{Context, ResourceError};
 
 /// How long apt may take for lists, and for the source.
 const DEADLINE: Duration = Duration::from_secs(1800);

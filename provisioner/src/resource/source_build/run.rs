@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use toril_machine::{Command, User};
 
-use super::ResourceError;
-use super::source_build_room::Room;
+use super::room::Room;
+use crate::resource::ResourceError;
 
 /// What a build prints goes here, in its directory.
 pub(super) const LOG: &str = "log";
@@ -105,8 +105,9 @@ impl Build<'_> {
         words.extend(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--ipc", "--"]);
         words.extend(["prlimit", &limits, &size, "--core=0", "--"]);
         words.extend(["setpriv", &ids[0], &ids[1], "--clear-groups", "--no-new-privs", "--"]);
-        let script = format!("exec >>'{}' 2>&1\n{script}", log.display());
-        words.extend(["sh", "-euc", &script]);
+        // The log's name is a word, and no text of a shell.
+        let log = log.to_string_lossy();
+        words.extend(["sh", "-euc", "exec >>\"$1\" 2>&1; exec sh -euc \"$2\"", "sh", &log, script]);
         words.into_iter().map(str::to_owned).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::unpack_manifest::Manifest;
+use crate::resource::manifest::Manifest;
 
 /// The file's name in the prefix.
 pub(super) const STAMP: &str = ".toril-built";

@@ -55,7 +55,11 @@ impl Scene {
     }
 
     fn resource(&self, script: &str, more: &str) -> Box<dyn Resource> {
-        let (source, path) = (self.path("source"), self.path("prefix"));
+        self.resource_at("prefix", script, more)
+    }
+
+    fn resource_at(&self, place: &str, script: &str, more: &str) -> Box<dyn Resource> {
+        let (source, path) = (self.path("source"), self.path(place));
         let (source, path) = (source.display(), path.display());
         let keys = format!("source = \"{source}\", path = \"{path}\", shell = '''{script}'''{more}");
         testing::read(&format!("source-build = {{ {keys} }}")).unwrap()
@@ -90,6 +94,14 @@ ln -s bin/tool "$DESTDIR$PREFIX/link"
 sleep 300 &
 echo "$JOBS $MAKEFLAGS"
 "#;
+
+#[test]
+fn a_place_is_no_text_of_a_shell() {
+    let Some(scene) = scene() else { return };
+    let resource = scene.resource_at("it's $(here)", GOOD, "");
+    scene.apply(&*resource).unwrap();
+    assert!(fs::read_to_string(scene.path("it's $(here)/bin/tool")).unwrap().starts_with("one"));
+}
 
 #[test]
 fn is_built_by_nobody_and_again_when_something_else_is_wanted() {

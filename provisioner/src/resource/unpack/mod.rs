@@ -1,5 +1,7 @@
 //! `unpack`: a directory of what is in an archive that is known by its hash.
 
+mod stream;
+
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -11,10 +13,10 @@ use toril_archive::{Links, Owner, Rules, unpack_foreign};
 use toril_document::Table;
 use toril_machine::Probe;
 
+use self::stream::{Format, Stream};
 use super::download::{copy_hashed, parse_hex};
-use super::place::put_in_place;
-use super::unpack_manifest::Manifest;
-use super::unpack_stream::{Format, Stream};
+use super::manifest::Manifest;
+use super::place::{put_in_place, remove_tree};
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, parsed, read_path};
 
 #[derive(Debug)]
@@ -126,16 +128,6 @@ impl Unpack {
     }
 }
 
-/// Removes a directory and what is in it, which may be gone.
-fn remove(directory: &Path) -> Result<(), ResourceError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(ResourceError(format!("cannot remove {}: {error}", directory.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Kind for Unpack {
     type State = UnpackState;
 
@@ -187,14 +179,14 @@ impl Kind for Unpack {
         let (place, scratch) = (context.machine.path(&self.path), self.scratch(context));
         let failed = |error: io::Error| ResourceError(format!("cannot make {}: {error}", self.path));
         // Of an apply that was killed.
-        remove(&scratch)?;
+        remove_tree(&scratch)?;
         DirBuilder::new().mode(0o700).create(&scratch).map_err(failed)?;
         log(&format!("unpacking {}", self.archive));
         let tree = scratch.join("tree");
         let filled = self.fill(context, archive, &tree);
         let filled = filled.and_then(|_| put_in_place(&tree, &place).map_err(failed));
         // What was there before, if anything, is in it now.
-        let removed = remove(&scratch);
+        let removed = remove_tree(&scratch);
         filled.and(removed)
     }
 

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use flate2::read::MultiGzDecoder;
 use toril_machine::{Machine, Probe, STANDARD_PATH};
 
-use super::ResourceError;
+use crate::resource::ResourceError;
 
 /// Address space for unpacking, in bytes: `xz -9`, the largest that `xz` makes by itself, takes 65 MiB.
 const MEMORY: u64 = 512 << 20;
