@@ -23,10 +23,7 @@ pub(super) fn attach(arguments: &Attach) -> Result<Status, UsageError> {
     let start = Instant::now();
     let result = block_on(&view, async |interrupts: Interrupts| {
         let host = reach::host(&chosen, false, &view)?;
-        let mut client = tokio::select! {
-            client = reach::connect(&host, &way, &view) => client?,
-            () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
-        };
+        let mut client = reach::connect_unless_interrupted(&host, &way, &view, &interrupts).await?;
         let mut tell = |told| reach::show(&view, &name, &told);
         let run = arguments.run.clone();
         let ended = client.attach(run, &interrupts, &mut tell).await;

@@ -22,10 +22,7 @@ pub(super) fn cancel(arguments: &Cancel) -> Result<Status, UsageError> {
     let whose = arguments.mine.then(reach::who);
     let result = block_on(&view, async |interrupts: Interrupts| {
         let host = reach::host(&chosen, false, &view)?;
-        let mut client = tokio::select! {
-            client = reach::connect(&host, &way, &view) => client?,
-            () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
-        };
+        let mut client = reach::connect_unless_interrupted(&host, &way, &view, &interrupts).await?;
         let mut tell = |told| reach::show(&view, &name, &told);
         let ended = client.cancel(arguments.run.clone(), whose.clone(), &interrupts, &mut tell).await?;
         client.close().await?;

@@ -48,10 +48,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
     let start = Instant::now();
     let result = block_on(&view, async |interrupts: Interrupts| {
         let host = reach::host(&chosen, false, &view)?;
-        let mut client = tokio::select! {
-            client = reach::connect(&host, &way, &view) => client?,
-            () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
-        };
+        let mut client = reach::connect_unless_interrupted(&host, &way, &view, &interrupts).await?;
         let test = KernelTest {
             append: arguments.append.clone(),
             memory: arguments.memory,

@@ -6,9 +6,10 @@ use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::HostInfo;
 use toril_transport::{AgentImage, Delivery, Password, Sudo};
 
-use super::{UsageError, sandbox};
+use super::{UsageError, sandbox, work};
 use crate::arguments;
-use crate::client::{Client, ClientError, Told, Way};
+use crate::client::{Client, ClientError, Told, Trouble, Way};
+use crate::interrupt::Interrupts;
 use crate::settings::Settings;
 use crate::view::{Shown, View};
 
@@ -97,6 +98,19 @@ pub(super) async fn connect(host: &Host, way: &Way, view: &View) -> Result<Clien
         view.show(Some(&host.name), &shown);
     }
     Ok(client)
+}
+
+/// The same, given up at an interrupt.
+pub(super) async fn connect_unless_interrupted(
+    host: &Host,
+    way: &Way,
+    view: &View,
+    interrupts: &Interrupts,
+) -> Result<Client, Trouble> {
+    tokio::select! {
+        client = connect(host, way, view) => Ok(client?),
+        () = interrupts.first() => Err(work::INTERRUPTED.to_owned().into()),
+    }
 }
 
 /// Shows what is told of a run on a host.

@@ -5,11 +5,12 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use toril_machine::{Difference, Facts};
-use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
-use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, ProbeResult, ProbeState, TestResult};
+use toril_provisioner::{CheckState, Event as ProvisionEvent};
+use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, TestResult};
 
-use super::{Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, kept, outcome, plan, trial};
+use super::{
+    Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, kept, lines, outcome, plan, trial,
+};
 use crate::agent::RunEvent;
 use crate::exit::Status;
 
@@ -83,7 +84,7 @@ impl Human {
                     self.line(host, &format!("connected by {transport}{exchange}{key}"));
                 }
             }
-            Shown::Facts { facts } => facts_lines(facts).iter().for_each(|line| self.line(host, line)),
+            Shown::Facts { facts } => lines::of_facts(facts).iter().for_each(|line| self.line(host, line)),
             Shown::Fingerprint { fingerprint, id, differences } => {
                 self.line(host, &format!("fingerprint {id}"));
                 let values = fingerprint.0.iter();
@@ -91,13 +92,13 @@ impl Human {
                 if let Some(differences) = differences {
                     let number = plan::count(differences.len(), "difference");
                     self.line(host, &format!("{number} from the fingerprint before"));
-                    differences.iter().for_each(|difference| self.print(&difference_line(difference)));
+                    differences.iter().for_each(|difference| self.print(&lines::of_difference(difference)));
                 }
             }
             Shown::Checks { checks, all } => {
                 let shown = checks.iter().filter(|check| *all || check.state != CheckState::Fine);
                 let of = host.unwrap_or("this machine");
-                shown.flat_map(check_lines).for_each(|text| self.line(Some(of), &text));
+                shown.flat_map(lines::of_check).for_each(|text| self.line(Some(of), &text));
             }
             Shown::Plan { plan } => {
                 self.line(host, &plan::headline(plan));
@@ -234,7 +235,7 @@ impl Human {
             RunEvent::Test { event } => self.test(host, event),
             RunEvent::Verify { result } => {
                 self.clear(host);
-                probe_lines(result).iter().for_each(|text| self.line(host, text));
+                lines::of_probe(result).iter().for_each(|text| self.line(host, text));
             }
             RunEvent::Rebooting { reason, .. } => self.line(host, &format!("rebooting: {reason}")),
             RunEvent::Failed { error } => {
@@ -440,74 +441,4 @@ impl Human {
             drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         });
     }
-}
-
-fn difference_line(difference: &Difference) -> String {
-    let words = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
-    format!(
-        "  {} {}: {} → {}",
-        style("~").yellow(),
-        difference.name,
-        words(&difference.before),
-        words(&difference.after)
-    )
-}
-
-fn check_lines(check: &Check) -> Vec<String> {
-    let sign = match check.state {
-        CheckState::Fine => style("✓").green(),
-        CheckState::Unknown => style("?").dim(),
-        CheckState::Doubtful => style("!").yellow(),
-        CheckState::Bad => style("✗").red().bold(),
-    };
-    let mut lines = vec![format!("{sign} {}: {}", check.name, check.what)];
-    lines.extend(check.remedy.iter().map(|remedy| format!("    try: {remedy}")));
-    lines
-}
-
-fn probe_lines(result: &ProbeResult) -> Vec<String> {
-    let sign = match (result.state, result.accepted) {
-        (ProbeState::Works, _) => style("✓").green(),
-        (_, true) => style("!").yellow(),
-        (_, false) => style("✗").red().bold(),
-    };
-    let failing = if result.state == ProbeState::Broken { "does not work: " } else { "" };
-    let mut lines = vec![format!("{sign} {}: {failing}{}", result.probe, result.what)];
-    lines.extend(result.remedy.iter().map(|remedy| format!("    try: {remedy}")));
-    lines
-}
-
-fn facts_lines(facts: &Facts) -> Vec<String> {
-    let yes = |flag: bool| if flag { "yes" } else { "no" };
-    let mut lines = vec![
-        format!(
-            "{} {} ({}) on {}, kernel {}",
-            facts.os, facts.version, facts.codename, facts.architecture, facts.kernel
-        ),
-        format!(
-            "{} CPUs, {}, microcode {}, virtualisation {}",
-            facts.cpus,
-            facts.cpu_model,
-            facts.microcode.as_deref().unwrap_or("not shown"),
-            facts.virtualization.as_deref().unwrap_or("not shown")
-        ),
-        format!("memory {}, free under /var {}", plan::bytes(facts.memory), plan::bytes(facts.disk_free)),
-        format!(
-            "itself a guest: {}; container: {}; systemd: {}; udev: {}; can load modules: {}; /dev/kvm: {}",
-            yes(facts.guest),
-            facts.container.as_deref().unwrap_or("no"),
-            yes(facts.systemd),
-            yes(facts.udev),
-            yes(facts.modules_loadable),
-            if facts.kvm_device { "there" } else { "not there" }
-        ),
-    ];
-    for (user, home) in &facts.homes {
-        lines.push(format!("home of {user}: {home}"));
-    }
-    lines.push(match &facts.reboot_pending {
-        Some(reason) => format!("a reboot is due: {reason}"),
-        None => "no reboot is due".into(),
-    });
-    lines
 }

@@ -5,6 +5,7 @@ mod failures;
 mod human;
 mod json;
 mod kept;
+mod lines;
 mod outcome;
 mod plan;
 mod report;

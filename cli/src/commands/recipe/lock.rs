@@ -12,7 +12,7 @@ use crate::arguments::{RecipeLock, Way};
 use crate::client::Trouble;
 use crate::commands::choices::{Chooser, lock_path, sample};
 use crate::commands::hosts::block_on;
-use crate::commands::{UsageError, problem, reach, work};
+use crate::commands::{UsageError, problem, reach};
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::View;
@@ -87,10 +87,7 @@ fn look(
     let way = reach::way_to(&chosen, &reach::way(arguments)?)?;
     block_on(view, async |interrupts: Interrupts| {
         let host = reach::host(&chosen, false, view)?;
-        let mut client = tokio::select! {
-            client = reach::connect(&host, &way, view) => client?,
-            () = interrupts.first() => return Err(Trouble::from(work::INTERRUPTED.to_owned())),
-        };
+        let mut client = reach::connect_unless_interrupted(&host, &way, view, &interrupts).await?;
         let found = client.lock(bundle, reach::info(&host)).await?;
         client.close().await?;
         Ok(found)

@@ -1,0 +1,78 @@
+//! What several lines say of one thing.
+
+use console::style;
+use toril_machine::{Difference, Facts};
+use toril_provisioner::{Check, CheckState};
+use toril_runner::{ProbeResult, ProbeState};
+
+use super::plan;
+
+pub(super) fn of_difference(difference: &Difference) -> String {
+    let words = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+    format!(
+        "  {} {}: {} → {}",
+        style("~").yellow(),
+        difference.name,
+        words(&difference.before),
+        words(&difference.after)
+    )
+}
+
+pub(super) fn of_check(check: &Check) -> Vec<String> {
+    let sign = match check.state {
+        CheckState::Fine => style("✓").green(),
+        CheckState::Unknown => style("?").dim(),
+        CheckState::Doubtful => style("!").yellow(),
+        CheckState::Bad => style("✗").red().bold(),
+    };
+    let mut lines = vec![format!("{sign} {}: {}", check.name, check.what)];
+    lines.extend(check.remedy.iter().map(|remedy| format!("    try: {remedy}")));
+    lines
+}
+
+pub(super) fn of_probe(result: &ProbeResult) -> Vec<String> {
+    let sign = match (result.state, result.accepted) {
+        (ProbeState::Works, _) => style("✓").green(),
+        (_, true) => style("!").yellow(),
+        (_, false) => style("✗").red().bold(),
+    };
+    let failing = if result.state == ProbeState::Broken { "does not work: " } else { "" };
+    let mut lines = vec![format!("{sign} {}: {failing}{}", result.probe, result.what)];
+    lines.extend(result.remedy.iter().map(|remedy| format!("    try: {remedy}")));
+    lines
+}
+
+pub(super) fn of_facts(facts: &Facts) -> Vec<String> {
+    let yes = |flag: bool| if flag { "yes" } else { "no" };
+    let mut lines = vec![
+        format!(
+            "{} {} ({}) on {}, kernel {}",
+            facts.os, facts.version, facts.codename, facts.architecture, facts.kernel
+        ),
+        format!(
+            "{} CPUs, {}, microcode {}, virtualisation {}",
+            facts.cpus,
+            facts.cpu_model,
+            facts.microcode.as_deref().unwrap_or("not shown"),
+            facts.virtualization.as_deref().unwrap_or("not shown")
+        ),
+        format!("memory {}, free under /var {}", plan::bytes(facts.memory), plan::bytes(facts.disk_free)),
+        format!(
+            "itself a guest: {}; container: {}; systemd: {}; udev: {}; can load modules: {}; /dev/kvm: {}",
+            yes(facts.guest),
+            facts.container.as_deref().unwrap_or("no"),
+            yes(facts.systemd),
+            yes(facts.udev),
+            yes(facts.modules_loadable),
+            if facts.kvm_device { "there" } else { "not there" }
+        ),
+    ];
+    for (user, home) in &facts.homes {
+        lines.push(format!("home of {user}: {home}"));
+    }
+    lines.push(match &facts.reboot_pending {
+        Some(reason) => format!("a reboot is due: {reason}"),
+        None => "no reboot is due".into(),
+    });
+    lines
+}
