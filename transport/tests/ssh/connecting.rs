@@ -148,6 +148,33 @@ pub fn client_arguments() -> Vec<String> {
     [&program, "--exact", "connecting::client", "--ignored", "--nocapture"].map(str::to_owned).into()
 }
 
+/// What a client prints on a terminal where this is answered when it asks for a new key, which it shows; and whether it
+/// asked.
+pub fn asked_on_a_terminal(client: &mut Command, fingerprint: &str, answer: &str) -> (String, bool) {
+    let mut terminal = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = terminal.stdin.take().unwrap();
+    let mut output = terminal.stdout.take().unwrap();
+    let (mut text, mut answered) = (String::new(), false);
+    loop {
+        let mut buffer = [0; 1000];
+        let count = output.read(&mut buffer).unwrap_or(0);
+        if count == 0 {
+            break;
+        }
+        text += &String::from_utf8_lossy(&buffer[..count]);
+        if !answered && text.contains("(yes/no/[fingerprint])?") {
+            assert!(text.contains(fingerprint), "{text}");
+            writeln!(input, "{answer}").unwrap();
+            answered = true;
+        }
+        if text.contains("by=") {
+            let _ = writeln!(input);
+        }
+    }
+    terminal.wait().unwrap();
+    (text, answered)
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn the_master_of_a_killed_client_ends() {
     if unable().is_some() {
@@ -247,34 +274,12 @@ async fn an_unknown_key_is_asked_for_on_a_terminal() {
         let config = format!("UserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\n", known.display());
         let ssh = Ssh { known_hosts: None, ..server.ssh.clone() };
         let path = path_with_config(&home, &config);
-        let mut terminal = Command::new("script")
+        let mut terminal = Command::new("script");
+        terminal
             .args(["-qec", &client_arguments().join(" "), "/dev/null"])
             .env(ROLE, serde_json::to_string(&ssh).unwrap())
-            .env("PATH", path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = terminal.stdin.take().unwrap();
-        let mut output = terminal.stdout.take().unwrap();
-        let (mut text, mut answered) = (String::new(), false);
-        loop {
-            let mut buffer = [0; 1000];
-            let count = output.read(&mut buffer).unwrap_or(0);
-            if count == 0 {
-                break;
-            }
-            text += &String::from_utf8_lossy(&buffer[..count]);
-            if !answered && text.contains("(yes/no/[fingerprint])?") {
-                assert!(text.contains(&fingerprint(&server)), "{text}");
-                writeln!(input, "{answer}").unwrap();
-                answered = true;
-            }
-            if text.contains("/master") {
-                let _ = writeln!(input);
-            }
-        }
-        terminal.wait().unwrap();
+            .env("PATH", path);
+        let (text, answered) = asked_on_a_terminal(&mut terminal, &fingerprint(&server), answer);
         assert!(answered && text.contains(expected), "{answer}: {text}");
     }
     assert!(fs::read_to_string(known).unwrap().contains("127.0.7.1"));

@@ -1,11 +1,10 @@
 //! What the built-in client does by itself: keys, known hosts, jump hosts, and that no ssh is needed.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::connecting::{OPTION, ROLE, client_arguments, fingerprint};
+use crate::connecting::{OPTION, ROLE, asked_on_a_terminal, client_arguments, fingerprint};
 use crate::support::{Server, Setup, connect_by, echo_image, host, options, unable};
 use toril_inventory::{Ssh, Transport};
 use toril_transport::{ConnectError, Options, Sudo, connect};
@@ -262,35 +261,13 @@ fn a_new_key_is_asked_for_on_a_terminal() {
     for (answer, expected) in
         [("no", "UnknownHostKey"), (fingerprint.as_str(), "by=russh"), ("known now", "by=russh")]
     {
-        let mut terminal = Command::new("script")
+        let mut terminal = Command::new("script");
+        terminal
             .args(["-qec", &client_arguments().join(" "), "/dev/null"])
             .env(ROLE, serde_json::to_string(&ssh).unwrap())
             .env("HOME", &home)
-            .env_remove("SSH_AUTH_SOCK")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = terminal.stdin.take().unwrap();
-        let mut output = terminal.stdout.take().unwrap();
-        let (mut text, mut answered) = (String::new(), false);
-        loop {
-            let mut buffer = [0; 1000];
-            let count = output.read(&mut buffer).unwrap_or(0);
-            if count == 0 {
-                break;
-            }
-            text += &String::from_utf8_lossy(&buffer[..count]);
-            if !answered && text.contains("(yes/no/[fingerprint])?") {
-                assert!(text.contains(&fingerprint), "{text}");
-                writeln!(input, "{answer}").unwrap();
-                answered = true;
-            }
-            if text.contains("by=") {
-                let _ = writeln!(input);
-            }
-        }
-        terminal.wait().unwrap();
+            .env_remove("SSH_AUTH_SOCK");
+        let (text, answered) = asked_on_a_terminal(&mut terminal, &fingerprint, answer);
         assert!(text.contains(expected), "{answer}: {text}");
         assert_eq!(answered, answer != "known now", "{text}");
     }
