@@ -1,6 +1,6 @@
 //! What of a machine can move a test's result: facts, and the programs that guests run on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 
@@ -23,6 +23,15 @@ pub struct Difference {
     pub before: Option<String>,
     /// What it is.
     pub after: Option<String>,
+}
+
+/// What two fingerprints do not have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What is another host, as far as tests are concerned.
+    pub differences: Vec<Difference>,
+    /// What was measured, and is hardly ever the same: no difference, and maybe an explanation.
+    pub measured: Vec<Difference>,
 }
 
 /// The programs that guests run on: what they are called here, their packages, and where they are; the first that is
@@ -128,18 +137,18 @@ impl Fingerprint {
         hasher.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What is not measured and is not the same in a later one.
-    pub fn differences(&self, later: &Fingerprint) -> Vec<Difference> {
-        let mut names: Vec<&String> = self.0.keys().chain(later.0.keys()).collect();
-        names.sort();
-        names.dedup();
-        let names = names.into_iter().filter(|name| !name.starts_with(FIGURE));
-        let differences = names.map(|name| Difference {
+    /// What is not the same in a later one.
+    pub fn compare(&self, later: &Fingerprint) -> Comparison {
+        let names: BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();
+        let values = names.into_iter().map(|name| Difference {
             name: name.clone(),
             before: self.0.get(name).cloned(),
             after: later.0.get(name).cloned(),
         });
-        differences.filter(|difference| difference.before != difference.after).collect()
+        let (measured, differences) = values
+            .filter(|value| value.before != value.after)
+            .partition(|value| value.name.starts_with(FIGURE));
+        Comparison { differences, measured }
     }
 }
 
@@ -191,12 +200,13 @@ mod tests {
     fn what_was_measured_is_no_difference() {
         let before = print(&[("kernel", "6.1"), ("figure.boot-time", "5 ms"), ("old", "x")]);
         let after = print(&[("kernel", "6.2"), ("figure.boot-time", "9 ms"), ("new", "y")]);
-        let names: Vec<String> =
-            before.differences(&after).into_iter().map(|difference| difference.name).collect();
-        assert_eq!(names, ["kernel", "new", "old"]);
+        let names = |values: Vec<Difference>| values.into_iter().map(|value| value.name).collect::<Vec<_>>();
+        let Comparison { differences, measured } = before.compare(&after);
+        assert_eq!(names(differences), ["kernel", "new", "old"]);
+        assert_eq!(names(measured), ["figure.boot-time"]);
         assert_ne!(before.id(), after.id());
         let again = print(&[("kernel", "6.1"), ("figure.boot-time", "7 ms"), ("old", "x")]);
-        assert_eq!((before.id(), before.differences(&again)), (again.id(), Vec::new()));
+        assert_eq!((before.id(), before.compare(&again).differences), (again.id(), Vec::new()));
     }
 
     #[test]

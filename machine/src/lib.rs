@@ -18,7 +18,7 @@ mod users;
 pub use atomic::{FileAttributes, WriteError, write_atomically};
 pub use command::{Command, CommandError, Finished, STANDARD_PATH};
 pub use facts::{Facts, FactsError};
-pub use fingerprint::{Difference, FIGURES, Fingerprint, RECIPE, sha256_of};
+pub use fingerprint::{Comparison, Difference, FIGURES, Fingerprint, RECIPE, sha256_of};
 pub use kvm::{KvmTrial, try_kvm, try_kvm_apart};
 pub use lock::{HostLock, LockError, LockHolder, record_lock_holder};
 pub use probe::Probe;

@@ -25,7 +25,7 @@ pub(crate) use config::{Config, SchemaOf};
 pub(crate) use init::{Ci, Init};
 pub(crate) use inventory::{Inventory, InventoryChoice};
 pub(crate) use recipe::{Recipe, RecipeLock, RecipeTest};
-pub(crate) use report::{Merge, Report};
+pub(crate) use report::{Compare, Merge, Report};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{Sandbox, VirtualMachine};
 pub(crate) use work::{Apply, Attach, Cancel, Check, Clean, Disconnect, Doctor, Facts, Test, Up, Verify};

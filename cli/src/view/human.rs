@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use toril_machine::Comparison;
 use toril_provisioner::{CheckState, Event as ProvisionEvent};
 use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, TestResult};
 
@@ -20,6 +21,7 @@ fn is_for_the_quiet(shown: &Shown<'_>) -> bool {
         Shown::Problem { .. }
         | Shown::Facts { .. }
         | Shown::Fingerprint { .. }
+        | Shown::Compared { .. }
         | Shown::Checks { .. }
         | Shown::Kept { .. }
         | Shown::RecipeTest { .. }
@@ -85,16 +87,15 @@ impl Human {
                 }
             }
             Shown::Facts { facts } => lines::of_facts(facts).iter().for_each(|line| self.line(host, line)),
-            Shown::Fingerprint { fingerprint, id, differences } => {
+            Shown::Fingerprint { fingerprint, id, comparison } => {
                 self.line(host, &format!("fingerprint {id}"));
                 let values = fingerprint.0.iter();
                 values.for_each(|(name, value)| self.print(&format!("  {name} = {value}")));
-                if let Some(differences) = differences {
-                    let number = plan::count(differences.len(), "difference");
-                    self.line(host, &format!("{number} from the fingerprint before"));
-                    differences.iter().for_each(|difference| self.print(&lines::of_difference(difference)));
+                if let Some(comparison) = comparison {
+                    self.comparison(host, comparison);
                 }
             }
+            Shown::Compared { comparison } => self.comparison(host, comparison),
             Shown::Checks { checks, all } => {
                 let shown = checks.iter().filter(|check| *all || check.state != CheckState::Fine);
                 let of = host.unwrap_or("this machine");
@@ -174,6 +175,13 @@ impl Human {
         failures::lines(outcomes).iter().for_each(|line| self.print(line));
         outcomes.iter().filter_map(failures::artifacts).for_each(|line| self.print(&line));
         outcomes.iter().filter_map(kept::hint).for_each(|line| self.print(&line));
+    }
+
+    fn comparison(&mut self, host: Option<&str>, comparison: &Comparison) {
+        let number = plan::count(comparison.differences.len(), "difference");
+        self.line(host, &format!("{number} from the fingerprint before"));
+        comparison.differences.iter().for_each(|difference| self.print(&lines::of_difference(difference)));
+        comparison.measured.iter().for_each(|value| self.print(&lines::of_measured(value)));
     }
 
     fn trials(&mut self, trials: &[Trial]) {

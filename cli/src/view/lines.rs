@@ -8,14 +8,17 @@ use toril_runner::{ProbeResult, ProbeState};
 use super::plan;
 
 pub(super) fn of_difference(difference: &Difference) -> String {
+    format!("  {} {}", style("~").yellow(), change(difference))
+}
+
+/// A measured value, which is no difference.
+pub(super) fn of_measured(value: &Difference) -> String {
+    format!("    {}", style(change(value)).dim())
+}
+
+fn change(Difference { name, before, after }: &Difference) -> String {
     let words = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
-    format!(
-        "  {} {}: {} → {}",
-        style("~").yellow(),
-        difference.name,
-        words(&difference.before),
-        words(&difference.after)
-    )
+    format!("{name}: {} → {}", words(before), words(after))
 }
 
 pub(super) fn of_check(check: &Check) -> Vec<String> {

@@ -1,5 +1,5 @@
 use serde::Serialize;
-use toril_machine::{Difference, Facts, Fingerprint};
+use toril_machine::{Comparison, Facts, Fingerprint};
 use toril_provisioner::{Check, Finding, Plan};
 use toril_runner::KeptFolder;
 
@@ -34,8 +34,13 @@ pub(crate) enum Shown<'e> {
         fingerprint: &'e Fingerprint,
         /// Its short name.
         id: &'e str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        differences: Option<&'e [Difference]>,
+        #[serde(flatten)]
+        comparison: Option<&'e Comparison>,
+    },
+    /// What became of the host between two fingerprints that were kept of it.
+    Compared {
+        #[serde(flatten)]
+        comparison: &'e Comparison,
     },
     /// What was asked of a machine before it is used, and how it stands. `all`: also what is as it should be.
     Checks { checks: &'e [Check], all: bool },

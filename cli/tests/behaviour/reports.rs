@@ -140,6 +140,32 @@ fn what_is_no_report_is_refused_before_anything_is_done() {
     assert_snapshot!(shown.join("\n"));
 }
 
+fn print(host: &str, values: &Value) -> String {
+    format!("{}\n", json!({ "event": "fingerprint", "host": host, "fingerprint": values, "id": "0" }))
+}
+
+#[test]
+fn fingerprints_that_were_kept_are_compared() {
+    let place = Place::empty();
+    let old = json!({ "kernel": "6.1.0-1", "qemu.package": "1:7.2", "figure.boot-time": "90 ms" });
+    let new =
+        json!({ "kernel": "6.1.0-2", "qemu.package": "1:7.2", "figure.boot-time": "91 ms", "guest": "no" });
+    let measured = json!({ "kernel": "6.1.0-1", "qemu.package": "1:7.2", "figure.boot-time": "12 ms" });
+    place.write("old", &[print("host-1", &old), print("host-2", &old), print("gone", &old)].concat());
+    place.write("new", &[print("host-1", &new), print("host-2", &measured), print("come", &new)].concat());
+    place.write("one", &print("host-9", &old));
+    place.write("other", &print("host-8", &measured));
+    place.write("none", "{}\n");
+    let shown = [
+        place.seen(&["report", "compare", "old", "new"]),
+        place.seen(&["report", "compare", "one", "other"]),
+        place.seen(&["report", "compare", "one", "new", "--quiet"]),
+        place.seen(&["report", "compare", "one", "other", "--json"]),
+        place.seen(&["report", "compare", "old", "none"]),
+    ];
+    assert_snapshot!(shown.join("\n"));
+}
+
 #[test]
 fn github_gets_annotations_and_a_summary() {
     let place = place();

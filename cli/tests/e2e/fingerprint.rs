@@ -37,6 +37,11 @@ fn fingerprints_are_carried_by_runs_and_tell_what_moved() {
         .exits(3)
         .shows("1 difference from the fingerprint before")
         .shows("~ socat.package: 1.7.4");
+    // Two that are kept, and no host.
+    let (before, after) = (document(&facts.stdout), document(&run.stdout));
+    toril(&["report", "compare", &before.path(), &after.path()])
+        .exits(0)
+        .shows("0 differences from the fingerprint before");
     let nothing = document("");
     toril(&["facts", "--against", &nothing.path(), &host]).exits(2).shows("there is no fingerprint in");
 }

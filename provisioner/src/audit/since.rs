@@ -22,7 +22,7 @@ pub(super) fn look(machine: &Machine, facts: &Facts) -> Vec<Finding> {
     };
     let history = machine.read(HISTORY).known().ok().flatten().unwrap_or_default();
     let after = Fingerprint::take(machine, facts, false);
-    let differences = before.differences(&after).into_iter().filter(|difference| {
+    let differences = before.compare(&after).differences.into_iter().filter(|difference| {
         difference.name == "kernel" || [".package", ".path"].iter().any(|end| difference.name.ends_with(end))
     });
     let words = |value: Option<String>| value.unwrap_or_else(|| "none".into());

@@ -9,20 +9,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use toril_runner::report::{HostRun, Report};
 
-use super::choices::Chooser;
-use super::{UsageError, finish};
 use crate::agent::RunEvent;
-use crate::arguments::{self, Merge};
+use crate::arguments::Merge;
+use crate::commands::choices::Chooser;
+use crate::commands::{UsageError, finish};
 use crate::exit::Status;
 use crate::view::{HostOutcome, Shown, View};
 
-pub(super) fn run(arguments: &arguments::Report) -> Result<Status, UsageError> {
-    match arguments {
-        arguments::Report::Merge(arguments) => merge(arguments),
-    }
-}
-
-fn merge(arguments: &Merge) -> Result<Status, UsageError> {
+pub(super) fn merge(arguments: &Merge) -> Result<Status, UsageError> {
     // Before a report is begun: it may be one of them, and nothing is to be written where one cannot be read.
     let mut merged = Merged::default();
     let mut files = Vec::new();

@@ -104,11 +104,11 @@ async fn inspect(
     }
     if task.fingerprint {
         let print = client.fingerprint().await.map_err(|error| ("fingerprint", error))?;
-        let differences = task.against.of(&host.name).map(|before| before.differences(&print));
+        let comparison = task.against.of(Some(&host.name)).map(|before| before.compare(&print));
         let id = print.id();
-        let shown = Shown::Fingerprint { fingerprint: &print, id: &id, differences: differences.as_deref() };
+        let shown = Shown::Fingerprint { fingerprint: &print, id: &id, comparison: comparison.as_ref() };
         view.show(Some(&host.name), &shown);
-        if differences.is_some_and(|differences| !differences.is_empty()) {
+        if comparison.is_some_and(|comparison| !comparison.differences.is_empty()) {
             visit.outcome.statuses.push(Status::Drift);
         }
     }

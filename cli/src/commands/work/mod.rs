@@ -19,7 +19,7 @@ pub(super) use self::act::{conclude, confirmed};
 use self::look::look;
 use self::visit::Place;
 use super::choices::{Chooser, ChosenRecipe, ChosenSuite, both};
-use super::fingerprint::{self, Earlier};
+use super::fingerprint::{self, Stored};
 use super::fleet::Fleet;
 use super::hosts::{all, block_on};
 use super::{UsageError, artifacts, finish, reach};
@@ -37,7 +37,7 @@ struct Task {
     facts: bool,
     fingerprint: bool,
     /// Fingerprints to compare with.
-    against: Earlier,
+    against: Stored,
     recipe: Option<ChosenRecipe>,
     /// Whether the recipe is carried out, or only compared.
     change: bool,
