@@ -78,7 +78,8 @@ pub const FS_MOUNT: &str = "virtio-fs-mount";
 
 /// The case of `read=PATH`: the file was read. With it come the values `virtio-fs-read` (the beginning of its first
 /// line) and `virtio-fs-crc32`, and the metrics `virtio-fs-bytes`, `virtio-fs-ticks`, `virtio-fs-time` (us) and
-/// `virtio-fs-rate` (KiB/s). The last two need a timer (`pit=on`).
+/// `virtio-fs-rate` (KiB/s), and `virtio-fs-latency` (us), the shortest of some requests for the attributes of the root.
+/// The last three need a timer (`pit=on`).
 pub const FS_READ: &str = "virtio-fs-read";
 
 /// The case of `write=PATH`: the text of `token=` was written to the file.
@@ -86,8 +87,13 @@ pub const FS_WRITE: &str = "virtio-fs-write";
 
 /// The case of `vsock-connect=PORT`: the guest connected to this port of the host (CID 2), sent the text of `token=` as
 /// a line and got a line back, which is the value of the same name; the metrics `vsock-ticks` and `vsock-time` (us) say
-/// how long that took.
+/// how long that took. With `vsock-measure=BYTES` it then sends [`VSOCK_LINES`] empty lines, each of which is to be answered
+/// by a line (the metric `vsock-latency`, in us: of the shortest), and so many bytes, which are to be answered by a line
+/// when all of them are there (the metric `vsock-rate`, in KiB/s).
 pub const VSOCK_CONNECT: &str = "vsock-connect";
+
+/// How many lines `vsock-measure=` sends.
+pub const VSOCK_LINES: usize = 8;
 
 /// The case of `vsock-listen=PORT`: somebody connected to this port of the guest, sent a line, which is the value of the
 /// same name, and was answered by a line: the text of `token=` and a space where there is one, then the line.

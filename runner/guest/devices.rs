@@ -2,14 +2,19 @@
 
 use core::fmt;
 
-use crate::contract::{FS_MOUNT, FS_READ, FS_WRITE, VSOCK_CONNECT, VSOCK_LISTEN, VSOCK_LISTENING};
+use crate::contract::{
+    FS_MOUNT, FS_READ, FS_WRITE, VSOCK_CONNECT, VSOCK_LINES, VSOCK_LISTEN, VSOCK_LISTENING,
+};
 use crate::options::Options;
 use crate::virtio::fs::{self, Content, FileSystem};
-use crate::virtio::vsock::{self, Vsock};
+use crate::virtio::vsock::{self, Conversation, Vsock};
 use crate::{clock, report};
 
 /// As much of a file's beginning is shown.
 const SHOWN: usize = 200;
+
+/// How often the least request is made, to see how long the shortest takes.
+const FS_REQUESTS: usize = 8;
 
 /// What is written where the command line gives no text.
 const NOTHING_GIVEN: &str = "from toril-guest";
@@ -65,6 +70,10 @@ fn read(mounted: &mut FileSystem, name: &str) -> Result<(), fs::Problem> {
     report::value("virtio-fs-read", OneLine(&beginning[..shown]));
     report::value("virtio-fs-crc32", format_args!("{:08x}", content.checksum));
     figures(&content);
+    let least = clock::least_ticks(FS_REQUESTS, || mounted.attributes())?;
+    if let Some(micros) = clock::microseconds(least) {
+        report::metric("virtio-fs-latency", micros, "us");
+    }
     Ok(())
 }
 
@@ -73,7 +82,7 @@ fn figures(content: &Content) {
     report::metric("virtio-fs-ticks", content.ticks, "ticks");
     if let Some(micros) = clock::microseconds(content.ticks) {
         report::metric("virtio-fs-time", micros, "us");
-        report::metric("virtio-fs-rate", content.length * 1_000_000 / micros.max(1) >> 10, "KiB/s");
+        report::metric("virtio-fs-rate", rate(content.length, micros), "KiB/s");
     }
 }
 
@@ -82,7 +91,11 @@ fn sockets(options: &Options) {
     for round in 1..=options.rounds {
         if let Some(port) = options.vsock_connect {
             let text = options.token.unwrap_or(NOTHING_GIVEN);
-            report::case(VSOCK_CONNECT, round, with(&mut device, |device| connect(device, port, text)));
+            report::case(
+                VSOCK_CONNECT,
+                round,
+                with(&mut device, |device| connect(device, port, text, options.vsock_measure)),
+            );
         }
         if let Some(port) = options.vsock_listen {
             report::case(
@@ -105,16 +118,40 @@ fn with(
     }
 }
 
-fn connect(device: &mut Vsock, port: u32, text: &str) -> Result<(), vsock::Problem> {
+fn connect(device: &mut Vsock, port: u32, text: &str, measured: usize) -> Result<(), vsock::Problem> {
     let before = clock::ticks();
-    let line = device.ask(port, text)?;
+    let mut conversation = device.connect(port)?;
+    let line = conversation.ask(text)?;
     let ticks = clock::ticks() - before;
     report::value(VSOCK_CONNECT, OneLine(line.bytes()));
     report::metric("vsock-ticks", ticks, "ticks");
     if let Some(micros) = clock::microseconds(ticks) {
         report::metric("vsock-time", micros, "us");
     }
+    if measured > 0 {
+        measure(&mut conversation, measured)?;
+    }
+    conversation.end();
     Ok(())
+}
+
+/// How long a line takes there and back at least, and how fast so many bytes are taken.
+fn measure(conversation: &mut Conversation<'_>, bytes: usize) -> Result<(), vsock::Problem> {
+    let least = clock::least_ticks(VSOCK_LINES, || conversation.ask("").map(drop))?;
+    if let Some(micros) = clock::microseconds(least) {
+        report::metric("vsock-latency", micros, "us");
+    }
+    let before = clock::ticks();
+    conversation.load(bytes)?;
+    if let Some(micros) = clock::microseconds(clock::ticks() - before) {
+        report::metric("vsock-rate", rate(bytes as u64, micros), "KiB/s");
+    }
+    Ok(())
+}
+
+/// In KiB a second.
+fn rate(bytes: u64, micros: u64) -> u64 {
+    bytes * 1_000_000 / micros.max(1) >> 10
 }
 
 fn listen(device: &mut Vsock, port: u32, prefix: Option<&str>) -> Result<(), vsock::Problem> {

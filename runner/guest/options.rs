@@ -30,6 +30,8 @@ pub struct Options {
     pub token: Option<&'static str>,
     /// The port of the host to connect to.
     pub vsock_connect: Option<u32>,
+    /// How many bytes to send to it beyond that, to see how fast it goes.
+    pub vsock_measure: usize,
     /// The port of the guest to answer on.
     pub vsock_listen: Option<u32>,
     /// How often to do each of these.
@@ -63,6 +65,7 @@ impl Options {
             write: None,
             token: None,
             vsock_connect: None,
+            vsock_measure: 0,
             vsock_listen: None,
             rounds: 1,
         };
@@ -90,6 +93,7 @@ impl Options {
                 "write" => options.write = Some(value),
                 "token" => options.token = Some(value),
                 "vsock-connect" => options.vsock_connect = Some(number(name, value)),
+                "vsock-measure" => options.vsock_measure = number(name, value) as usize,
                 "vsock-listen" => options.vsock_listen = Some(number(name, value)),
                 "rounds" => options.rounds = number(name, value) as usize,
                 _ => {}

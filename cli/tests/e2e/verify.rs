@@ -60,7 +60,7 @@ fn a_host_shows_what_it_can_do() {
     // The figures are facts of the host from now on.
     let facts = toril(&["facts", "--fingerprint", "--json", &host]).exits(0);
     let print = facts.events().into_iter().find(|event| event["event"] == "fingerprint").unwrap();
-    for figure in ["boot-time", "wall-time", "virtio-fs-rate", "accelerator"] {
+    for figure in ["boot-time", "wall-time", "virtio-fs-rate", "virtio-fs-latency", "accelerator"] {
         let name = format!("figure.{figure}");
         assert!(print["fingerprint"][&name].is_string(), "{figure}: {facts}");
         assert_eq!(print["fingerprint"][&name], verified["figures"][figure], "{figure}: {facts}");

@@ -143,6 +143,7 @@ fn what_only_a_real_machine_has_is_brought_about_and_kept() {
         .shows("✓ host-kernel: /boot/vmlinuz-")
         .shows("✓ virtio-fs: ")
         .shows("✓ vsock: the guest and the host exchanged random messages")
+        .shows(", a line and its answer in ")
         .shows("✓ forwarding: a TCP client reached the guest through socat");
     sandbox.sudo(REMOVE);
     toril(&["verify", &host])

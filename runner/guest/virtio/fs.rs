@@ -169,6 +169,12 @@ impl FileSystem {
         }
     }
 
+    /// Asks for the attributes of the root: the least that can be asked.
+    pub fn attributes(&mut self) -> Result<(), Problem> {
+        let get = words(&[0; 4]);
+        self.call("getattr", Operation::GetAttributes, ROOT, &[get.as_flattened()], 16 + 88).map(|_| ())
+    }
+
     /// Makes the file, or empties it, and writes the text to it.
     pub fn write(&mut self, path: &str, text: &str) -> Result<(), Problem> {
         let (node, handle) = match self.find(path) {

@@ -10,6 +10,7 @@ use super::queue::{Part, Queue};
 #[repr(u32)]
 pub enum Operation {
     Lookup = 1,
+    GetAttributes = 3,
     Open = 14,
     Read = 15,
     Write = 16,

@@ -20,8 +20,10 @@ const STREAM: u16 = 1;
 /// A packet's header: both CIDs (8 bytes each), both ports, length (4 each), type, operation (2 each), flags, room for
 /// what is received and how much of that was taken out (4 each).
 const HEADER: usize = 44;
-/// The most that is sent in a packet, and the room for what a packet brings.
+/// The room for what a packet brings.
 const PIECE: usize = 4096;
+/// The most that is sent in a packet, and the most that Linux takes in one.
+const SENT: usize = 64 << 10;
 /// The host sends no more than this before it hears that it was taken out.
 const ROOM: u32 = 64 << 10;
 /// Each has a descriptor for its header and one for the rest.
@@ -86,7 +88,9 @@ pub struct Vsock {
     cid: u64,
     incoming: [(Buffer, Buffer); BUFFERS],
     header: Buffer,
+    /// What the last packet brought.
     data: Buffer,
+    outgoing: Buffer,
     next_port: u32,
     /// Who asked for a connection while there was another.
     waiting: [Option<Packet>; 8],
@@ -147,8 +151,9 @@ impl Vsock {
         for (number, (header, data)) in (0..).zip(incoming) {
             receive.offer(number * 2, &[Part::In(header), Part::In(data)]);
         }
-        let (header, data) = (Buffer::new(HEADER), Buffer::new(PIECE));
-        Ok(Self { receive, send, cid, incoming, header, data, next_port: FIRST_PORT, waiting: [None; 8] })
+        let (header, data, outgoing) = (Buffer::new(HEADER), Buffer::new(PIECE), Buffer::new(SENT));
+        let waiting = [None; 8];
+        Ok(Self { receive, send, cid, incoming, header, data, outgoing, next_port: FIRST_PORT, waiting })
     }
 
     /// The guest's number.
@@ -156,8 +161,8 @@ impl Vsock {
         self.cid
     }
 
-    /// Connects to a port of the host, sends `text` as a line, and returns the line that comes back.
-    pub fn ask(&mut self, port: u32, text: &str) -> Result<Line, Problem> {
+    /// Connects to a port of the host.
+    pub fn connect(&mut self, port: u32) -> Result<Conversation<'_>, Problem> {
         let mut connection = Connection::new(HOST, port, self.next_port);
         self.next_port += 1;
         self.control(&connection, REQUEST, 0);
@@ -172,14 +177,9 @@ impl Vsock {
                 return Err(Problem::Refused);
             }
             if ours && packet.operation == RESPONSE {
-                break;
+                return Ok(Conversation { device: self, connection });
             }
         }
-        self.write(&mut connection, text.as_bytes())?;
-        self.write(&mut connection, b"\n")?;
-        let line = self.line(&mut connection)?;
-        self.close(&mut connection);
-        Ok(line)
     }
 
     /// Waits for a line on a port of the guest, and answers it: with `prefix`, a space and the line, or with the line
@@ -243,22 +243,29 @@ impl Vsock {
 
     /// Sends bytes, as fast as the other side takes them.
     fn write(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<(), Problem> {
-        let mut left = bytes;
-        while !left.is_empty() {
-            let (piece, rest) = left.split_at(left.len().min(PIECE).min(connection.credit()));
-            if piece.is_empty() {
+        for piece in bytes.chunks(SENT) {
+            self.outgoing.write(piece);
+            self.push(connection, piece.len())?;
+        }
+        Ok(())
+    }
+
+    /// Sends the first `length` bytes of what is outgoing.
+    fn push(&mut self, connection: &mut Connection, length: usize) -> Result<(), Problem> {
+        let mut left = self.outgoing.first(length);
+        while left.len() > 0 {
+            let piece = left.first(left.len().min(connection.credit()));
+            if piece.len() == 0 {
                 self.wait_for(connection);
             }
             if connection.reset || connection.closed & READS_NO_MORE != 0 {
                 return Err(Problem::Closed);
             }
-            if !piece.is_empty() {
-                self.data.write(piece);
-                let data = self.data.first(piece.len());
-                self.send(connection, DATA, 0, Some(data));
+            if piece.len() > 0 {
+                self.send(connection, DATA, 0, Some(piece));
                 connection.sent = connection.sent.wrapping_add(piece.len() as u32);
             }
-            left = rest;
+            left = left.from(piece.len());
         }
         Ok(())
     }
@@ -369,6 +376,37 @@ impl Vsock {
             None => self.send.exchange(&[Part::Out(header)]),
             Some(data) => self.send.exchange(&[Part::Out(header), Part::Out(data)]),
         };
+    }
+}
+
+/// A connection to a port of the host, which has taken it.
+pub struct Conversation<'d> {
+    device: &'d mut Vsock,
+    connection: Connection,
+}
+
+impl Conversation<'_> {
+    /// Sends `text` as a line, and returns the line that comes back.
+    pub fn ask(&mut self, text: &str) -> Result<Line, Problem> {
+        self.device.write(&mut self.connection, text.as_bytes())?;
+        self.device.write(&mut self.connection, b"\n")?;
+        self.device.line(&mut self.connection)
+    }
+
+    /// Sends so many bytes, whatever they are, and returns the line that comes back.
+    pub fn load(&mut self, bytes: usize) -> Result<Line, Problem> {
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(SENT);
+            self.device.push(&mut self.connection, piece)?;
+            left -= piece;
+        }
+        self.device.line(&mut self.connection)
+    }
+
+    /// Ends it.
+    pub fn end(mut self) {
+        self.device.close(&mut self.connection);
     }
 }
 

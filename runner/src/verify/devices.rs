@@ -11,12 +11,16 @@ use super::{Answer, remedy};
 use crate::accelerator::Accelerator;
 use crate::execute::Executed;
 use crate::suite::{Action, Forward};
+use crate::toolkit::contract::VSOCK_LINES;
 use crate::verdict::Outcome;
 
 type Figures = BTreeMap<String, String>;
 
 /// How much of a file is read, to see how fast that goes.
 const FILE_SIZE: usize = 4 << 20;
+
+/// How much is sent through a vsock for the same purpose: emulated guests send a few MiB a second.
+const SENT: usize = 1 << 20;
 
 /// How often a client tries again to reach the guest, which is still on its way up.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -87,10 +91,7 @@ impl Bench<'_> {
             }
         }
         let mut what = format!("the guest read a random file of {} MiB", FILE_SIZE >> 20);
-        if let Some(rate) = metric(&executed, "virtio-fs-rate") {
-            figures.insert("virtio-fs-rate".into(), format!("{} MiB/s", rate >> 10));
-            what.push_str(&format!(", {} MiB/s", rate >> 10));
-        }
+        measured("virtio-fs", "the least request", &executed, figures, &mut what);
         Answer::works(what)
     }
 
@@ -99,7 +100,14 @@ impl Bench<'_> {
             (Ok(ours), Ok(theirs), Ok(port)) => (ours, theirs, port.to_string()),
             _ => return Answer::untried("cannot read /dev/urandom", remedy::REINSTALL),
         };
-        let vars = [("token", &*theirs), ("answer", &*ours), ("port", &*port)];
+        let (lines, bytes) = ("again ".repeat(VSOCK_LINES), SENT.to_string());
+        let vars = [
+            ("token", &*theirs),
+            ("answer", &*ours),
+            ("port", &*port),
+            ("lines", &*lines),
+            ("bytes", &*bytes),
+        ];
         let executed = match self.test("vsock", accelerator, &vars) {
             Ok(test) => self.run(&test, accelerator),
             Err(why) => return Answer::untried(why, remedy::REINSTALL),
@@ -122,6 +130,7 @@ impl Bench<'_> {
             what.push_str(&format!(", from connecting to the answer in {took}"));
             figures.insert("vsock-time".into(), took);
         }
+        measured("vsock", "a line and its answer", &executed, figures, &mut what);
         Answer::works(what)
     }
 
@@ -197,6 +206,21 @@ impl Bench<'_> {
         } else {
             Answer::broken(why, remedy::RECIPE)
         })
+    }
+}
+
+/// Tells how fast a device is, and how long the least that can be done with it takes.
+fn measured(device: &str, least: &str, executed: &Executed, figures: &mut Figures, what: &mut String) {
+    let (rate, latency) = (format!("{device}-rate"), format!("{device}-latency"));
+    if let Some(kib) = metric(executed, &rate) {
+        let shown = format!("{} MiB/s", kib >> 10);
+        what.push_str(&format!(", {shown}"));
+        figures.insert(rate, shown);
+    }
+    if let Some(micros) = metric(executed, &latency) {
+        let took = time(Duration::from_micros(micros));
+        what.push_str(&format!(", {least} in {took}"));
+        figures.insert(latency, took);
     }
 }
 

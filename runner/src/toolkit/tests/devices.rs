@@ -147,9 +147,12 @@ fn a_large_file_arrives_whole_and_its_reading_is_measured() {
         assert_eq!(cases(&ran.serial), passed(&[FS_MOUNT, FS_READ, "virtio-fs-read-2"]), "{}", ran.serial);
         assert_eq!(told(&ran.serial, VALUE, "virtio-fs-crc32"), Some(format!("{:08x}", crc32(&content))));
         assert_eq!(told(&ran.serial, METRIC, "virtio-fs-bytes"), Some(format!("{length} bytes")));
-        for (name, unit) in
-            [("virtio-fs-ticks", " ticks"), ("virtio-fs-time", " us"), ("virtio-fs-rate", " KiB/s")]
-        {
+        for (name, unit) in [
+            ("virtio-fs-ticks", " ticks"),
+            ("virtio-fs-time", " us"),
+            ("virtio-fs-rate", " KiB/s"),
+            ("virtio-fs-latency", " us"),
+        ] {
             let told = told(&ran.serial, METRIC, name).unwrap();
             let number: u64 = told.strip_suffix(unit).unwrap().parse().unwrap();
             assert!(number > 0 || length < 1 << 10, "{name}: {told}");

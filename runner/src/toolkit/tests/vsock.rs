@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::super::contract::{METRIC, VALUE, VSOCK_CONNECT, VSOCK_LISTEN, VSOCK_LISTENING};
+use super::super::contract::{METRIC, VALUE, VSOCK_CONNECT, VSOCK_LINES, VSOCK_LISTEN, VSOCK_LISTENING};
 use super::{Daemon, Guest, Ran, SOON, STATUS_ENDED, cases, passed, told};
 
 const CID: &str = "4711";
@@ -105,6 +105,29 @@ fn the_guest_asks_the_host() {
     assert!(told(&ran.serial, METRIC, "vsock-time").unwrap().ends_with(" us"));
     assert_eq!(host.join().unwrap(), ["random-1f3a\n"; 2]);
     assert_eq!(ran.status, Some(STATUS_ENDED));
+}
+
+#[test]
+fn how_fast_it_is_is_measured() {
+    const BYTES: usize = (256 << 10) + 7;
+    let Some(vsock) = Vsock::start() else { return };
+    let listener = UnixListener::bind(vsock.folder.path().join("host_4002")).unwrap();
+    let host = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        for _ in 0..=VSOCK_LINES {
+            stream.read_line(&mut String::new()).unwrap();
+            stream.get_mut().write_all(b"line\n").unwrap();
+        }
+        let mut bytes = vec![0; BYTES];
+        stream.read_exact(&mut bytes).unwrap();
+        stream.get_mut().write_all(b"all\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap()
+    });
+    let Some(ran) = vsock.boot(&format!("vsock-connect=4002 vsock-measure={BYTES}")) else { return };
+    assert_eq!(cases(&ran.serial), passed(&[VSOCK_CONNECT]), "{}", ran.serial);
+    assert_eq!(host.join().unwrap(), 0, "no more is sent than was said");
+    assert!(told(&ran.serial, METRIC, "vsock-latency").unwrap().ends_with(" us"));
+    assert!(told(&ran.serial, METRIC, "vsock-rate").unwrap().ends_with(" KiB/s"));
 }
 
 #[test]
