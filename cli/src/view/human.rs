@@ -268,6 +268,9 @@ impl Human {
                     false => self.step(host, &format!("{resource}: {line}")),
                 }
             }
+            ProvisionEvent::Fetching { .. } | ProvisionEvent::Fetched { .. } => {
+                lines::of_fetch(event).iter().for_each(|line| self.line(host, line));
+            }
             ProvisionEvent::Changed { resource, changes, milliseconds } => {
                 let time = Duration::from_millis(*milliseconds).as_secs_f64();
                 self.line(host, &format!("{} {resource} ({time:.1} s)", style("changed").green()));

@@ -1,8 +1,10 @@
 //! What several lines say of one thing.
 
+use std::time::Duration;
+
 use console::style;
 use toril_machine::{Difference, Facts};
-use toril_provisioner::{Check, CheckState};
+use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::{ProbeResult, ProbeState};
 
 use super::plan;
@@ -78,4 +80,25 @@ pub(super) fn of_facts(facts: &Facts) -> Vec<String> {
         None => "no reboot is due".into(),
     });
     lines
+}
+
+pub(super) fn of_fetch(event: &ProvisionEvent) -> Vec<String> {
+    match event {
+        ProvisionEvent::Fetching { resource } => {
+            vec![format!("{resource}: downloading beforehand, while others are applied")]
+        }
+        ProvisionEvent::Fetched { resource, trouble: Some(trouble), .. } => {
+            vec![format!("{resource}: not downloaded beforehand: {trouble}")]
+        }
+        ProvisionEvent::Fetched { resource, packages, bytes, milliseconds, .. } => {
+            let time = Duration::from_millis(*milliseconds).as_secs_f64();
+            let packages = plan::count(*packages, "package");
+            vec![format!(
+                "{} {resource}: {packages}, {} ({time:.1} s)",
+                style("downloaded").green(),
+                plan::bytes(*bytes)
+            )]
+        }
+        _ => Vec::new(),
+    }
 }

@@ -3,12 +3,16 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::apt::mirror::Mirror;
 use crate::harness::{Sandbox, Toril, toril};
+
+mod mirror;
 
 /// Builds packages and a repository of them; then takes every other source out of use.
 const REPOSITORY: &str = r#"
@@ -23,6 +27,8 @@ package t-slow 1; script postinst "touch /tmp/in-postinst; until [ -e /tmp/go ];
 package t-damaged 1; script preinst "touch /tmp/in-preinst; until [ -e /tmp/go-on ]; do sleep 0.05; done"; pack
 package t-fail 1; script postinst "[ -e /tmp/mended ] || { echo something is missing; exit 3; }"; pack
 package t-more 1; pack
+package t-early 1; pack
+package t-held 1; pack
 package t-lib 1; pack
 package t-needs 1; echo 'Depends: t-lib (>= 1)' >> $root/DEBIAN/control; pack
 package t-big 1; echo 'Installed-Size: 20000' >> $root/DEBIAN/control; pack
@@ -158,6 +164,66 @@ fn what_apt_is_told_by_others(sandbox: &Sandbox, files: &TempDir) {
     toril(&["apply", &host, "--recipe", &big]).exits(0);
 }
 
+/// What comes later is fetched while what comes before is applied; and where that is killed, nothing of it is left.
+fn packages_are_fetched_beforehand(sandbox: &Sandbox, files: &TempDir) {
+    let host = sandbox.host();
+    let path = files.path().join("early.toml").display().to_string();
+    let write = |package: &str, until: &str| {
+        let made = format!("/tmp/before-{package}");
+        let slow = format!("for i in $(seq 300); do {until} && exec touch {made}; sleep 0.1; done; exit 1");
+        let text = format!(
+            "description = \"d\"\nsupports = [\"debian 12\"]\n\
+             [[resource]]\nname = \"slow\"\ncommand = {{ shell = \"{slow}\", creates = \"{made}\" }}\n\
+             [[resource]]\nname = \"packages\"\napt-packages = {{ install = [\"{package}\"] }}\nneeds = [\"slow\"]\n"
+        );
+        fs::write(&path, text).unwrap();
+    };
+    // It cannot end before the package is here, which only its own turn would fetch otherwise.
+    write("t-early", "test -e /var/cache/apt/archives/t-early_1_all.deb");
+    let mirror =
+        Mirror::of(sandbox, &["Packages", "Release", "t-early_1_all.deb", "t-held_1_all.deb"], "none");
+    let sources = |mirror: &Mirror| {
+        sandbox.sudo(&format!(
+            "rm -f /etc/apt/apt.conf.d/*proxy*; echo \"deb [trusted=yes] {} ./\" > /etc/apt/sources.list",
+            mirror.url()
+        ));
+    };
+    sources(&mirror);
+    toril(&["check", &host, "--recipe", &path]).exits(3).shows(
+        "      download beforehand, while what comes before them is applied\n      fetch the package lists",
+    );
+    let apply = toril(&["apply", &host, "--recipe", &path, "--yes", "--json"]).exits(0);
+    let events = apply.events().into_iter().filter_map(|event| {
+        let event = event.pointer("/run/event").cloned()?;
+        Some(format!("{} {}", event["event"].as_str()?, event["resource"].as_str()?))
+    });
+    let events: Vec<String> = events.filter(|event| !event.starts_with("progress")).collect();
+    let expected =
+        ["fetching packages", "started slow", "fetched packages", "changed slow", "started packages"];
+    assert_eq!(events[..expected.len()], expected, "{apply}");
+    assert_eq!((mirror.times("t-early_1_all.deb"), mirror.times("Packages")), (1, 1), "fetched once");
+
+    // Killed in the middle of it: what fetches ends with it, and the next apply goes on.
+    let silent = Mirror::of(sandbox, &["Packages", "Release"], "t-held");
+    sources(&silent);
+    write("t-held", "test -e /tmp/enough");
+    let apply = Toril::new(&["apply", &host, "--recipe", &path, "--yes"]).spawn();
+    let until = Instant::now() + Duration::from_secs(30);
+    while silent.times("t-held_1_all.deb") == 0 {
+        assert!(Instant::now() < until, "it was not asked for");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let worker = sandbox.process_ids().into_iter().find(|(_, line)| line.contains(" agent-worker "));
+    Toril::of(Path::new("kill"), &["-KILL", &worker.unwrap().0.to_string()]).run().exits(0);
+    sandbox.sudo("touch /tmp/enough");
+    apply.wait().exits(1).shows("the agent's worker died before the run ended: it was killed");
+    sandbox.is_quiet();
+    sources(&mirror);
+    toril(&["apply", &host, "--recipe", &path, "--yes"]).exits(0).shows("changed packages");
+    assert_eq!(sandbox.sudo("ls -A /var/cache/apt | grep toril || :"), "");
+    sandbox.sudo("echo \"deb [trusted=yes] file:/repo ./\" > /etc/apt/sources.list");
+}
+
 fn recipe(files: &TempDir, keys: &str) -> String {
     let path = files.path().join("recipe.toml");
     let resource = format!("[[resource]]\nname = \"packages\"\napt-packages = {{ {keys} }}\n");
@@ -228,6 +294,7 @@ fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
 
     a_lock_holds_a_host(&sandbox, &files);
     what_apt_is_told_by_others(&sandbox, &files);
+    packages_are_fetched_beforehand(&sandbox, &files);
 
     // A mirror that resets its connections, until it does not.
     let mirror = TcpListener::bind("127.0.0.1:0").unwrap();

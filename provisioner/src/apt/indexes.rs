@@ -22,6 +22,8 @@ pub(crate) struct Indexes {
     pub(crate) truncated: Vec<String>,
     /// How long ago the last of them was fetched.
     pub(crate) age: Duration,
+    /// Whether they were fetched a moment ago, in the same apply.
+    pub(crate) fresh: bool,
 }
 
 impl Indexes {
@@ -45,7 +47,7 @@ impl Indexes {
         let partial = self::names(machine, PARTIAL)?;
         let partial: Vec<String> = partial.iter().map(|name| format!("{PARTIAL}/{name}")).collect();
         let count = names.iter().filter(|name| name.contains("_Packages")).count();
-        Ok(Indexes { count, partial, truncated, age: age(machine) })
+        Ok(Indexes { count, partial, truncated, age: age(machine), fresh: false })
     }
 
     /// Why they are fetched, in words.

@@ -39,6 +39,21 @@ impl AptState {
         })
     }
 
+    /// Why nothing can be fetched beforehand: something else has to be done first.
+    pub(crate) fn hindrance(&self) -> Option<String> {
+        if let Some(holder) = &self.holder {
+            return Some(format!("others are at work on packages: {holder}"));
+        }
+        if self.pending_updates > 0 || !self.unconfigured.is_empty() || !self.damaged.is_empty() {
+            return Some("dpkg was interrupted, and that is mended first".into());
+        }
+        if !self.broken.is_empty() {
+            return Some("dependencies are broken, and that is mended first".into());
+        }
+        let unusable = !self.indexes.truncated.is_empty() || !self.indexes.partial.is_empty();
+        unusable.then(|| "package lists are there that apt cannot use".into())
+    }
+
     /// What has to be done to have these packages, in words.
     pub(crate) fn describe_steps(&self, packages: &[&str]) -> Vec<String> {
         steps::steps(self, packages).iter().map(ToString::to_string).collect()

@@ -62,10 +62,13 @@ pub(crate) fn steps(state: &AptState, packages: &[&str]) -> Vec<Step> {
         return steps;
     }
     let unusable = [&state.indexes.truncated[..], &state.indexes.partial].concat();
-    if !unusable.is_empty() {
-        steps.push(Step::Discard(unusable));
+    // What was fetched a moment ago is as good as what would be fetched now.
+    if !unusable.is_empty() || !state.indexes.fresh {
+        if !unusable.is_empty() {
+            steps.push(Step::Discard(unusable));
+        }
+        steps.push(Step::Fetch(state.indexes.describe()));
     }
-    steps.push(Step::Fetch(state.indexes.describe()));
     let packages = packages.iter().map(|name| (*name).to_owned()).collect();
     let (damaged, broken) = (state.damaged.clone(), state.broken.clone());
     steps.push(Step::Install { packages, damaged, broken });
@@ -104,6 +107,11 @@ mod tests {
         assert_eq!(words(&interrupted, &[]), ["dpkg was interrupted: finish configuring 2 packages (x, y)"]);
         let broken = AptState { broken: vec!["x needs y (>= 2)".into()], ..AptState::default() };
         assert_eq!(words(&broken, &[])[1], "mend broken dependencies of 1 package (x needs y (>= 2))");
+        let fresh = AptState {
+            indexes: Indexes { count: 1, fresh: true, ..Indexes::default() },
+            ..AptState::default()
+        };
+        assert_eq!(words(&fresh, &["a"]), ["install 1 package (a)"]);
         let journal = AptState { pending_updates: 1, ..AptState::default() };
         assert_eq!(words(&journal, &[]), ["dpkg was interrupted: finish writing its database"]);
         let indexes = Indexes { count: 1, truncated: vec!["l".into()], ..Indexes::default() };

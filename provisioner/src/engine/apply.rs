@@ -1,12 +1,16 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Scope};
 use std::time::Instant;
 
 use toril_machine::{Facts, Machine};
 
+use super::beforehand::{Ahead, Beforehand};
 use super::handlers::Due;
 use super::plan::{check_supported, observe_to_apply, plan};
 use super::{Counts, Event, ItemState, Plan, PlanError, handlers};
+use crate::apt;
 use crate::recipe::{Declared, Recipe};
 use crate::resource::{AptPackages, Change, Context, ResourceError};
 
@@ -27,8 +31,11 @@ impl Applied {
     }
 }
 
+/// Where events go: to one place, from more than one thread.
+pub(super) type Tell<'t> = &'t (dyn Fn(Event) + Sync);
+
 /// Carries a recipe out: each resource is observed, changed and observed again, in order; then the whole recipe is
-/// observed once more. `stop` is heeded between resources.
+/// observed once more. Packages are fetched while what comes before them is applied. `stop` is heeded between resources.
 ///
 /// # Errors
 /// The recipe is not for this machine.
@@ -36,57 +43,59 @@ pub fn apply(
     recipe: &Recipe,
     machine: &Machine,
     facts: &Facts,
-    sink: &mut dyn FnMut(Event),
+    sink: &mut (dyn FnMut(Event) + Send),
     stop: &AtomicBool,
 ) -> Result<Applied, PlanError> {
     check_supported(recipe, facts)?;
-    let mut run = Run {
-        recipe,
-        context: Context { machine, facts },
-        stop,
-        sink,
-        failed: BTreeSet::new(),
-        failed_handlers: BTreeSet::new(),
-        installed: BTreeSet::new(),
-        counts: Counts::default(),
-    };
-    let mut stopped = false;
-    for index in 0..recipe.resources.len() {
-        stopped = stopped || stop.load(Ordering::Relaxed);
-        if stopped {
-            run.skip(index, "the run was stopped".into());
-        } else {
-            if recipe.resources[index].resource.decided_by_others() {
-                run.handlers();
-            }
-            run.resource(index);
-        }
+    let sink = Mutex::new(sink);
+    let tell = |event: Event| (sink.lock().unwrap_or_else(PoisonError::into_inner))(event);
+    if machine.is_this() {
+        // It takes room and is in nobody's way: no reason to end here.
+        let _ = apt::clear_prefetched();
     }
-    if !stopped {
-        run.handlers();
-    }
-    let Run { mut counts, failed, failed_handlers, .. } = run;
+    let (mut counts, clean, stopped) = thread::scope(|scope| {
+        let mut run = Run {
+            recipe,
+            context: Context { machine, facts },
+            stop,
+            tell: &tell,
+            scope,
+            ahead: None,
+            beforehand: None,
+            failed: BTreeSet::new(),
+            failed_handlers: BTreeSet::new(),
+            installed: BTreeSet::new(),
+            counts: Counts::default(),
+        };
+        let stopped = run.all();
+        (run.counts, run.failed.is_empty() && run.failed_handlers.is_empty(), stopped)
+    });
     // What was installed may want a reboot that was not due before.
     let after = Plan { reboot: machine.reboot_pending(), ..plan(recipe, machine, facts)? };
-    if counts.changed > 0 && failed.is_empty() && failed_handlers.is_empty() && !stopped {
+    if counts.changed > 0 && clean && !stopped {
         for item in after.items.iter().filter(|item| !item.state.changes().is_empty()) {
             counts.failed += 1;
             let error = format!(
                 "not idempotent: after everything was done, this is to change again: {}",
                 describe(item.state.changes())
             );
-            sink(Event::Failed { resource: item.resource.clone(), error });
+            tell(Event::Failed { resource: item.resource.clone(), error });
         }
     }
-    sink(Event::Verified { plan: after });
+    tell(Event::Verified { plan: after });
     Ok(Applied { counts, stopped })
 }
 
-struct Run<'r> {
-    recipe: &'r Recipe,
-    context: Context<'r>,
-    stop: &'r AtomicBool,
-    sink: &'r mut dyn FnMut(Event),
+struct Run<'s, 'e> {
+    recipe: &'e Recipe,
+    context: Context<'e>,
+    stop: &'e AtomicBool,
+    tell: Tell<'e>,
+    /// What is fetched beforehand is fetched in a thread of this.
+    scope: &'s Scope<'s, 'e>,
+    /// What can be fetched beforehand, once something has to change; or that nothing can.
+    ahead: Option<Option<Ahead>>,
+    beforehand: Option<Beforehand<'s>>,
     /// Positions of the resources that failed or were skipped.
     failed: BTreeSet<usize>,
     /// Positions of the handlers that failed.
@@ -96,7 +105,31 @@ struct Run<'r> {
     counts: Counts,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
+    /// Carries all resources out; whether that was stopped.
+    fn all(&mut self) -> bool {
+        let recipe = self.recipe;
+        let mut stopped = false;
+        for (index, declared) in recipe.resources.iter().enumerate() {
+            stopped = stopped || self.stop.load(Ordering::Relaxed);
+            if stopped {
+                self.skip(index, "the run was stopped".into());
+            } else {
+                if declared.resource.decided_by_others() {
+                    self.handlers();
+                }
+                self.resource(index);
+            }
+        }
+        if !stopped {
+            self.handlers();
+        }
+        if let Some(beforehand) = self.beforehand.take() {
+            beforehand.end();
+        }
+        stopped
+    }
+
     fn resource(&mut self, index: usize) {
         let recipe = self.recipe;
         let declared = &recipe.resources[index];
@@ -105,6 +138,9 @@ impl Run<'_> {
         }
         if let Some(culprit) = declared.after.iter().find(|before| self.failed.contains(before)) {
             return self.skip(index, format!("it needs `{}`, which failed", recipe.resources[*culprit].name));
+        }
+        if declared.resource.may_use_apt() {
+            self.wait_for_lists();
         }
         match observe_to_apply(declared, self.context) {
             ItemState::Satisfied | ItemState::Undecidable { .. } => self.counts.satisfied += 1,
@@ -121,8 +157,9 @@ impl Run<'_> {
     }
 
     fn change(&mut self, index: usize, declared: &Declared, changes: &[Change]) {
+        self.fetch_beforehand(index);
         let start = Instant::now();
-        (self.sink)(Event::Started { resource: declared.name.clone() });
+        (self.tell)(Event::Started { resource: declared.name.clone() });
         let together = match declared.resource.as_packages() {
             Some(_) => self.packages_to_go_with(index),
             None => Vec::new(),
@@ -152,6 +189,30 @@ impl Run<'_> {
         }
     }
 
+    /// Begins to fetch what later packages will need, as soon as nothing before them changes where they come from.
+    fn fetch_beforehand(&mut self, index: usize) {
+        let (recipe, context) = (self.recipe, self.context);
+        let has_to_change =
+            |at: usize| !observe_to_apply(&recipe.resources[at], context).changes().is_empty();
+        let Some(ahead) = *self.ahead.get_or_insert_with(|| Ahead::of(recipe, index, has_to_change)) else {
+            return;
+        };
+        if !context.machine.is_this() || !(ahead.from..ahead.packages).contains(&index) {
+            return;
+        }
+        self.ahead = Some(None);
+        let all = std::iter::once(ahead.packages).chain(self.packages_to_go_with(ahead.packages));
+        let packages = all.filter_map(|at| recipe.resources[at].resource.as_packages()).collect();
+        let name = &recipe.resources[ahead.packages].name;
+        self.beforehand = Some(Beforehand::begin(self.scope, name, packages, context, self.stop, self.tell));
+    }
+
+    fn wait_for_lists(&self) {
+        if let Some(beforehand) = &self.beforehand {
+            beforehand.wait_for_lists();
+        }
+    }
+
     fn carry_out(
         &mut self,
         index: usize,
@@ -160,16 +221,16 @@ impl Run<'_> {
         companions: &[(usize, Vec<Change>)],
     ) -> Result<(), ResourceError> {
         let recipe = self.recipe;
-        let stop = self.stop;
-        let sink = &mut *self.sink;
+        let (stop, tell) = (self.stop, self.tell);
         let mut log =
-            |line: &str| sink(Event::Progress { resource: declared.name.clone(), line: line.to_owned() });
+            |line: &str| tell(Event::Progress { resource: declared.name.clone(), line: line.to_owned() });
         if declared.resource.as_packages().is_none() {
             return declared.resource.apply(self.context, changes, &mut log);
         }
         let all = std::iter::once(index).chain(companions.iter().map(|(other, _)| *other));
         let packages: Vec<_> = all.filter_map(|at| recipe.resources[at].resource.as_packages()).collect();
-        AptPackages::apply_together(&packages, self.context, stop, &mut log)
+        let lists = self.beforehand.take().and_then(Beforehand::join);
+        AptPackages::apply_together(&packages, self.context, lists.as_ref(), stop, &mut log)
     }
 
     fn remember_handlers(
@@ -195,7 +256,7 @@ impl Run<'_> {
             Ok(due) => due,
             Err(error) => {
                 self.counts.failed += 1;
-                return (self.sink)(Event::Failed { resource: "handlers".into(), error: error.to_string() });
+                return (self.tell)(Event::Failed { resource: "handlers".into(), error: error.to_string() });
             }
         };
         for (index, handler) in
@@ -205,18 +266,20 @@ impl Run<'_> {
             if self.failed_handlers.contains(&index) {
                 continue;
             }
+            // What it runs may use apt.
+            self.wait_for_lists();
             let start = Instant::now();
             let resource = handler.name.clone();
-            (self.sink)(Event::Started { resource: resource.clone() });
+            (self.tell)(Event::Started { resource: resource.clone() });
             match handlers::run(self.context.machine, recipe, handler) {
                 Ok(()) => {
                     self.counts.changed += 1;
-                    (self.sink)(changed(resource, vec![handlers::change()], start));
+                    (self.tell)(changed(resource, vec![handlers::change()], start));
                 }
                 Err(error) => {
                     self.counts.failed += 1;
                     self.failed_handlers.insert(index);
-                    (self.sink)(Event::Failed { resource, error: error.to_string() });
+                    (self.tell)(Event::Failed { resource, error: error.to_string() });
                 }
             }
         }
@@ -232,7 +295,7 @@ impl Run<'_> {
             }
             _ => {
                 self.counts.changed += 1;
-                (self.sink)(changed(declared.name.clone(), changes.to_vec(), start));
+                (self.tell)(changed(declared.name.clone(), changes.to_vec(), start));
             }
         }
     }
@@ -256,19 +319,22 @@ impl Run<'_> {
     fn fail(&mut self, index: usize, error: String) {
         self.failed.insert(index);
         self.counts.failed += 1;
-        (self.sink)(Event::Failed { resource: self.recipe.resources[index].name.clone(), error });
+        (self.tell)(Event::Failed { resource: self.recipe.resources[index].name.clone(), error });
     }
 
     fn skip(&mut self, index: usize, reason: String) {
         self.failed.insert(index);
         self.counts.skipped += 1;
-        (self.sink)(Event::Skipped { resource: self.recipe.resources[index].name.clone(), reason });
+        (self.tell)(Event::Skipped { resource: self.recipe.resources[index].name.clone(), reason });
     }
 }
 
 fn changed(resource: String, changes: Vec<Change>, start: Instant) -> Event {
-    let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Event::Changed { resource, changes, milliseconds }
+    Event::Changed { resource, changes, milliseconds: milliseconds(start) }
+}
+
+pub(super) fn milliseconds(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn describe(changes: &[Change]) -> String {

@@ -19,6 +19,25 @@ pub enum Event {
         /// The line.
         line: String,
     },
+    /// What a resource will need is being fetched before its turn, while others are applied.
+    Fetching {
+        /// The resource's name.
+        resource: String,
+    },
+    /// That has ended.
+    Fetched {
+        /// The resource's name.
+        resource: String,
+        /// How many packages came.
+        packages: usize,
+        /// Their bytes.
+        bytes: u64,
+        /// How long it took, in milliseconds.
+        milliseconds: u64,
+        /// Why it did not come to its end, which is no failure: the resource fetches in its turn what it lacks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
+    },
     /// The changes are done, and the machine itself shows it.
     Changed {
         /// The resource's name.

@@ -1,6 +1,7 @@
 //! From a recipe to a plan, and from a plan to a machine that is as the recipe says.
 
 mod apply;
+mod beforehand;
 mod event;
 mod handlers;
 mod plan;

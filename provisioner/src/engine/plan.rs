@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Machine};
 
 use super::Counts;
+use super::beforehand::Ahead;
 use super::handlers::{self, Due};
 use crate::apt::{self, Caches, Estimate};
 use crate::recipe::{Declared, Recipe, describe_releases};
@@ -222,7 +223,12 @@ fn packages(recipe: &Recipe, context: Context<'_>, items: &[Item]) -> (Vec<Strin
     let wishes = packages.iter().flat_map(|p| p.wishes(context, &database));
     let names: Vec<String> = wishes.map(|wish| wish.argument()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let beforehand = || Ahead::of_plan(recipe, items.iter().map(|item| &item.state));
     let steps = match apt::AptState::observe(context.machine) {
+        Ok(state) if state.hindrance().is_none() && beforehand() => {
+            let first = "download beforehand, while what comes before them is applied".to_owned();
+            std::iter::once(first).chain(state.describe_steps(&names)).collect()
+        }
         Ok(state) => state.describe_steps(&names),
         Err(error) => vec![format!("cannot look at apt: {error}")],
     };

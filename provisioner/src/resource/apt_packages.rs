@@ -11,7 +11,7 @@ use super::apt_versions::read_versions;
 use super::attributes::Attributes;
 use super::file::FileResource;
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, is_name, optional_name};
-use crate::apt::{self, Database, PackageState, Requirement, Wish};
+use crate::apt::{self, Database, Lists, PackageState, Prefetched, Requirement, Wish};
 
 /// What the changes of the pin's file are called by.
 const PIN: &str = "pin";
@@ -214,23 +214,51 @@ impl AptPackages {
         .collect()
     }
 
-    /// Carries out the changes of several resources in one transaction.
+    /// What several resources lack of packages, unless somebody has to decide something first.
+    fn wishes_of(
+        all: &[&AptPackages],
+        context: Context<'_>,
+        database: &Database,
+    ) -> Result<Vec<Wish>, ResourceError> {
+        all.iter().try_for_each(|one| one.refuse_downgrades(database).and(one.refuse_held(database)))?;
+        Ok(all.iter().flat_map(|one| one.wishes(context, database)).collect())
+    }
+
+    /// Fetches what the changes of several resources will need.
+    pub(crate) fn prefetch_together(
+        all: &[&AptPackages],
+        context: Context<'_>,
+        is_over: &dyn Fn() -> bool,
+        lists_done: &dyn Fn(),
+        log: &mut dyn FnMut(&str),
+    ) -> Prefetched {
+        let wishes = Database::read(context.machine)
+            .and_then(|database| AptPackages::wishes_of(all, context, &database));
+        let recommends = all.iter().any(|one| one.recommends);
+        match wishes {
+            Ok(wishes) => apt::prefetch(&wishes, recommends, is_over, lists_done, log),
+            Err(error) => Prefetched { lists: None, packages: Err(error) },
+        }
+    }
+
+    /// Carries out the changes of several resources in one transaction. `lists`: package lists that were fetched
+    /// beforehand.
     pub(crate) fn apply_together(
         all: &[&AptPackages],
         context: Context<'_>,
+        lists: Option<&Lists>,
         stop: &AtomicBool,
         log: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
         let database = Database::read(context.machine)?;
-        all.iter().try_for_each(|one| one.refuse_downgrades(&database).and(one.refuse_held(&database)))?;
-        let wishes: Vec<Wish> = all.iter().flat_map(|one| one.wishes(context, &database)).collect();
+        let wishes = AptPackages::wishes_of(all, context, &database)?;
         if !wishes.is_empty() || database.is_unfinished() || !database.broken().is_empty() {
             // What the recipe itself holds is released for the transaction, and held again after it.
             let own = all.iter().filter(|one| one.hold.is_some());
             let own = own.flat_map(|one| one.install.iter().filter(|name| is_held(&database, name)));
             let own: Vec<&str> = own.map(String::as_str).collect();
             apt::mark("unhold", &own, stop, log)?;
-            apt::install(&wishes, all.iter().any(|one| one.recommends), stop, log)?;
+            apt::install(&wishes, all.iter().any(|one| one.recommends), lists, stop, log)?;
         }
         // Only now: a pin that is there says that its release has been applied.
         for (_, pin) in all.iter().filter_map(|one| one.release.as_ref()) {
@@ -298,7 +326,7 @@ impl Kind for AptPackages {
         _: &[Change],
         log: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
-        AptPackages::apply_together(&[self], context, &AtomicBool::new(false), log)
+        AptPackages::apply_together(&[self], context, None, &AtomicBool::new(false), log)
     }
 
     fn provides(&self) -> Vec<Thing> {

@@ -85,6 +85,10 @@ impl Kind for Assertion {
     fn decided_by_others(&self) -> bool {
         true
     }
+
+    fn may_use_apt(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -172,6 +172,10 @@ impl Kind for CommandResource {
         // A test asks for what others make; a file that it makes itself is there or not.
         self.creates.is_none()
     }
+
+    fn may_use_apt(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -161,6 +161,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether it runs what the recipe says, which may be apt.
+    fn may_use_apt(&self) -> bool {
+        false
+    }
+
     /// Packages go together in one transaction.
     fn as_packages(&self) -> Option<&AptPackages> {
         None
@@ -186,6 +191,7 @@ pub(crate) trait Resource: fmt::Debug + Send + Sync {
     fn provides(&self) -> Vec<Thing>;
     fn follows(&self) -> Vec<Wanted>;
     fn decided_by_others(&self) -> bool;
+    fn may_use_apt(&self) -> bool;
     fn as_packages(&self) -> Option<&AptPackages>;
     fn as_packages_mut(&mut self) -> Option<&mut AptPackages>;
 }
@@ -213,6 +219,9 @@ impl<K: Kind> Resource for K {
     }
     fn decided_by_others(&self) -> bool {
         Kind::decided_by_others(self)
+    }
+    fn may_use_apt(&self) -> bool {
+        Kind::may_use_apt(self)
     }
     fn as_packages(&self) -> Option<&AptPackages> {
         Kind::as_packages(self)

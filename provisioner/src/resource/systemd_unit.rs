@@ -219,6 +219,10 @@ impl Kind for SystemdUnit {
         // Packages bring most units, and the programs of the others.
         self.file.iter().flat_map(Kind::follows).chain([Wanted::Packages]).collect()
     }
+
+    fn may_use_apt(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
