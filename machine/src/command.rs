@@ -1,13 +1,13 @@
+mod attend;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use attend::{Attended, attend};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The search path that commands get: a login's path may lack the system's own directories.
@@ -52,6 +52,14 @@ pub enum CommandError {
     /// It could not be started.
     #[error("cannot run `{command}`: {source}")]
     Start {
+        /// The command line.
+        command: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It could not be waited for, and was killed.
+    #[error("cannot wait for `{command}`: {source}")]
+    Wait {
         /// The command line.
         command: String,
         /// Why.
@@ -141,22 +149,20 @@ impl Command {
     pub fn run(&self) -> Result<Finished, CommandError> {
         let mut child = self.spawn()?;
         let until = Instant::now() + self.deadline;
-        if let Some(mut pipe) = child.stdin.take() {
-            let bytes = self.stdin.clone();
-            // A program that does not read its input ends the writer by closing the pipe: not a failure.
-            thread::spawn(move || drop(pipe.write_all(&bytes)));
+        let attended = attend(&mut child, &self.stdin, self.output_limit, until);
+        match attended {
+            Ok(Attended { status: Some(status), stdout, stderr, truncated }) => {
+                Ok(Finished { status, stdout, stderr, truncated })
+            }
+            Ok(_) => {
+                kill_group(&mut child);
+                Err(CommandError::TimedOut { command: self.to_string(), deadline: self.deadline })
+            }
+            Err(source) => {
+                kill_group(&mut child);
+                Err(CommandError::Wait { command: self.to_string(), source })
+            }
         }
-        let stdout = collect(child.stdout.take(), self.output_limit);
-        let stderr = collect(child.stderr.take(), self.output_limit);
-        let Some(status) = wait_until(&mut child, until) else {
-            kill_group(&mut child);
-            return Err(CommandError::TimedOut { command: self.to_string(), deadline: self.deadline });
-        };
-        // What it started may hold the pipes open for ever: the output counts up to a moment after its end.
-        let grace = Instant::now() + Duration::from_millis(500);
-        let (stdout, cut_out) = receive(&stdout, grace);
-        let (stderr, cut_err) = receive(&stderr, grace);
-        Ok(Finished { status, stdout, stderr, truncated: cut_out || cut_err })
     }
 
     /// Runs it to its end and returns its standard output as text.
@@ -228,49 +234,6 @@ impl Finished {
     }
 }
 
-type Collected = mpsc::Receiver<(Vec<u8>, bool)>;
-
-fn collect(pipe: Option<impl Read + Send + 'static>, limit: usize) -> Collected {
-    let (sender, receiver) = mpsc::channel();
-    if let Some(mut pipe) = pipe {
-        thread::spawn(move || {
-            let mut kept = Vec::new();
-            let mut truncated = false;
-            let mut buffer = [0; 16 * 1024];
-            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                let room = limit.saturating_sub(kept.len()).min(count);
-                kept.extend_from_slice(&buffer[..room]);
-                truncated |= room < count;
-            }
-            // The receiver may have given up on a pipe that others hold open.
-            let _ = sender.send((kept, truncated));
-        });
-    }
-    receiver
-}
-
-fn receive(output: &Collected, until: Instant) -> (Vec<u8>, bool) {
-    output.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or((Vec::new(), true))
-}
-
-/// Waits for a child's end without pidfds, which Debian 10's kernel does not have.
-fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
-    let mut pause = Duration::from_micros(200);
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) => {}
-            Err(_) => return None,
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return None;
-        }
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(Duration::from_millis(10));
-    }
-}
-
 fn kill_group(child: &mut Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // It may have ended in between.
@@ -281,6 +244,8 @@ fn kill_group(child: &mut Child) {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
