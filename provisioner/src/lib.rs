@@ -11,8 +11,8 @@ mod resource;
 mod survey;
 
 pub use apt::{Estimate, unfinished_packages, wait_for_packages};
-pub use audit::{Depth, Finding, LAST_RUN, audit};
-pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan};
+pub use audit::{Depth, Finding, LAST_RUN};
+pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan, plan_and_audit};
 pub use lock::{Lock, LockedHost, LockedProgram};
 pub use preflight::{Check, CheckState, KVM, check_kvm, preflight};
 pub use recipe::{

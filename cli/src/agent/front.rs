@@ -288,10 +288,8 @@ fn preflight(network: bool, clock: Duration) -> Result<Vec<Check>, String> {
 
 fn plan(bundle: &Bundle, host: &HostInfo, audit: Option<Depth>) -> Result<(Plan, Vec<Finding>), String> {
     let (recipe, facts) = read_recipe(bundle, host)?;
-    let machine = Machine::this();
-    let plan = toril_provisioner::plan(&recipe, &machine, &facts).map_err(|error| error.to_string())?;
-    let findings = audit.map(|depth| toril_provisioner::audit(&recipe, &machine, &facts, depth));
-    Ok((plan, findings.unwrap_or_default()))
+    toril_provisioner::plan_and_audit(&recipe, &Machine::this(), &facts, audit)
+        .map_err(|error| error.to_string())
 }
 
 fn lock(bundle: &Bundle, host: &HostInfo) -> Result<(String, LockedHost), String> {

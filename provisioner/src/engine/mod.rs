@@ -4,8 +4,9 @@ mod apply;
 mod beforehand;
 mod event;
 mod handlers;
+mod judge;
 mod plan;
 
 pub use apply::{Applied, apply};
 pub use event::{Counts, Event};
-pub use plan::{Item, ItemState, Plan, PlanError, plan};
+pub use plan::{Item, ItemState, Plan, PlanError, plan, plan_and_audit};

@@ -4,7 +4,9 @@ use toril_machine::{Facts, Machine};
 use super::Counts;
 use super::beforehand::Ahead;
 use super::handlers::{self, Due};
+use super::judge::judge_all;
 use crate::apt::{self, Caches, Estimate};
+use crate::audit::{Depth, Finding, audit};
 use crate::recipe::{Declared, Recipe, describe_releases};
 use crate::resource::{Change, Context, Judged, ResourceError};
 
@@ -133,15 +135,35 @@ pub enum PlanError {
 /// The recipe is not for this machine. What could not be looked at is in the plan, as such.
 pub fn plan(recipe: &Recipe, machine: &Machine, facts: &Facts) -> Result<Plan, PlanError> {
     check_supported(recipe, facts)?;
+    Ok(plan_beside(recipe, machine, facts, || ()).0)
+}
+
+/// As [`plan`] and, where it is said how closely, an audit: the files that this reads are read while programs answer.
+///
+/// # Errors
+/// The recipe is not for this machine.
+pub fn plan_and_audit(
+    recipe: &Recipe,
+    machine: &Machine,
+    facts: &Facts,
+    depth: Option<Depth>,
+) -> Result<(Plan, Vec<Finding>), PlanError> {
+    check_supported(recipe, facts)?;
+    let audit = || depth.map(|depth| audit(recipe, machine, facts, depth)).unwrap_or_default();
+    Ok(plan_beside(recipe, machine, facts, audit))
+}
+
+fn plan_beside<T>(
+    recipe: &Recipe,
+    machine: &Machine,
+    facts: &Facts,
+    meanwhile: impl FnOnce() -> T,
+) -> (Plan, T) {
     let context = Context { machine, facts };
-    let mut items: Vec<Item> = Vec::with_capacity(recipe.resources.len());
-    for declared in &recipe.resources {
-        let (state, notices) = judge(declared, context, &items);
-        items.push(Item { resource: declared.name.clone(), state, notices });
-    }
+    let (mut items, other) = judge_all(recipe, context, meanwhile);
     items.extend(due_handlers(recipe, machine));
     let (package_steps, estimate) = packages(recipe, context, &items);
-    Ok(Plan { estimate, package_steps, items, reboot: facts.reboot_pending.clone() })
+    (Plan { estimate, package_steps, items, reboot: facts.reboot_pending.clone() }, other)
 }
 
 pub(super) fn check_supported(recipe: &Recipe, facts: &Facts) -> Result<(), PlanError> {
@@ -179,28 +201,12 @@ fn due_handlers(recipe: &Recipe, machine: &Machine) -> Vec<Item> {
     }
 }
 
-fn judge(declared: &Declared, context: Context<'_>, before: &[Item]) -> (ItemState, Vec<String>) {
-    if declared.resource.decided_by_others() {
-        let unsettled = declared.after.iter().filter_map(|index| before.get(*index));
-        let unsettled = unsettled.filter(|item| {
-            !item.state.changes().is_empty() || matches!(item.state, ItemState::Undecidable { .. })
-        });
-        let until: Vec<String> = unsettled.map(|item| item.resource.clone()).collect();
-        if !until.is_empty() {
-            return (ItemState::Undecidable { until }, Vec::new());
-        }
-    }
-    let mut judged = declared.resource.judge(context);
-    let notices = judged.as_mut().map(|judged| std::mem::take(&mut judged.notices)).unwrap_or_default();
-    (state(declared, judged), notices)
-}
-
 /// How a resource stands by itself, in an apply.
 pub(super) fn observe_to_apply(declared: &Declared, context: Context<'_>) -> ItemState {
     state(declared, declared.resource.judge_to_apply(context))
 }
 
-fn state(declared: &Declared, judged: Result<Judged, ResourceError>) -> ItemState {
+pub(super) fn state(declared: &Declared, judged: Result<Judged, ResourceError>) -> ItemState {
     match judged {
         Err(error) => ItemState::Unreadable { reason: error.to_string() },
         Ok(Judged { impossible: Some(reason), changes, .. }) => {

@@ -89,6 +89,10 @@ impl Kind for Assertion {
     fn may_use_apt(&self) -> bool {
         true
     }
+
+    fn asks_programs(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

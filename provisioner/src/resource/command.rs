@@ -176,6 +176,10 @@ impl Kind for CommandResource {
     fn may_use_apt(&self) -> bool {
         true
     }
+
+    fn asks_programs(&self) -> bool {
+        self.unless.is_some() && self.unless_is_read_only
+    }
 }
 
 #[cfg(test)]

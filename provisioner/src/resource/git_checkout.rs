@@ -223,6 +223,10 @@ impl Kind for GitCheckout {
         let user = self.run_as.iter().map(|user| Wanted::User(user.clone()));
         user.chain([Wanted::Above(self.path.clone()), Wanted::Packages]).collect()
     }
+
+    fn asks_programs(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -166,6 +166,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether looking is waiting for a program: others can be looked at meanwhile.
+    fn asks_programs(&self) -> bool {
+        false
+    }
+
     /// Packages go together in one transaction.
     fn as_packages(&self) -> Option<&AptPackages> {
         None
@@ -192,6 +197,7 @@ pub(crate) trait Resource: fmt::Debug + Send + Sync {
     fn follows(&self) -> Vec<Wanted>;
     fn decided_by_others(&self) -> bool;
     fn may_use_apt(&self) -> bool;
+    fn asks_programs(&self) -> bool;
     fn as_packages(&self) -> Option<&AptPackages>;
     fn as_packages_mut(&mut self) -> Option<&mut AptPackages>;
 }
@@ -222,6 +228,10 @@ impl<K: Kind> Resource for K {
     }
     fn may_use_apt(&self) -> bool {
         Kind::may_use_apt(self)
+    }
+
+    fn asks_programs(&self) -> bool {
+        Kind::asks_programs(self)
     }
     fn as_packages(&self) -> Option<&AptPackages> {
         Kind::as_packages(self)

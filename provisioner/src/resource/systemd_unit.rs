@@ -223,6 +223,10 @@ impl Kind for SystemdUnit {
     fn may_use_apt(&self) -> bool {
         true
     }
+
+    fn asks_programs(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
