@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 
 use flate2::Compression;
 use flate2::read::GzEncoder;
@@ -16,7 +17,7 @@ pub(crate) const AGENT_PREFIX: &str = "toril-";
 
 /// An agent program: its content id, and its bytes when a host lacks it. A clone is cheap.
 ///
-/// Making one reads and hashes the whole file: do it on a thread while the connection is made.
+/// Making one reads and hashes the whole file, which takes milliseconds: [`PendingImage`] does it beside other things.
 #[derive(Debug, Clone)]
 pub struct AgentImage(Arc<Image>);
 
@@ -30,12 +31,50 @@ struct Image {
 }
 
 /// The agent's program could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the agent's program {} could not be {doing}", path.display())]
 pub struct ImageError {
     path: PathBuf,
     doing: &'static str,
-    source: io::Error,
+    source: Arc<io::Error>,
+}
+
+/// The running program as an image that a thread reads and hashes, while the connection is made. A clone is cheap.
+#[derive(Debug, Clone, Default)]
+pub struct PendingImage(Arc<OnceLock<Result<AgentImage, ImageError>>>);
+
+impl PendingImage {
+    /// Begins with it.
+    #[must_use]
+    pub fn of_this_program() -> Self {
+        let image = Self::default();
+        let same = image.clone();
+        // Where there can be no thread, whoever waits for the image makes it.
+        drop(thread::Builder::new().name("image".into()).spawn(move || same.wait().map(drop)));
+        image
+    }
+
+    /// The image, once it is there.
+    ///
+    /// # Errors
+    /// [`ImageError`] when the program cannot be read.
+    pub fn wait(&self) -> Result<AgentImage, ImageError> {
+        self.0.get_or_init(AgentImage::of_this_program).clone()
+    }
+
+    /// As [`PendingImage::wait`]; needs a tokio runtime, and does not hold it up.
+    ///
+    /// # Errors
+    /// [`ImageError`] when the program cannot be read.
+    pub async fn ready(&self) -> Result<AgentImage, ImageError> {
+        if let Some(image) = self.0.get() {
+            return image.clone();
+        }
+        let same = self.clone();
+        let image = tokio::task::spawn_blocking(move || same.wait()).await;
+        // A runtime that ends takes on nothing more.
+        image.unwrap_or_else(|_| self.wait())
+    }
 }
 
 impl AgentImage {
@@ -53,7 +92,8 @@ impl AgentImage {
     /// # Errors
     /// [`ImageError`] when it cannot be read.
     pub fn from_file(path: &Path) -> Result<Self, ImageError> {
-        let error = |doing| move |source| ImageError { path: path.to_owned(), doing, source };
+        let error =
+            |doing| move |source| ImageError { path: path.to_owned(), doing, source: Arc::new(source) };
         let path = std::path::absolute(path).map_err(error("found"))?;
         let mut file = File::open(&path).map_err(error("opened"))?;
         let mut hasher = Sha256::new();
@@ -106,7 +146,11 @@ impl AgentImage {
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0))
             .and_then(|_| GzEncoder::new(&mut *file, Compression::fast()).read_to_end(&mut bytes))
-            .map_err(|source| ImageError { path: self.0.path.clone(), doing: "compressed", source })?;
+            .map_err(|source| ImageError {
+                path: self.0.path.clone(),
+                doing: "compressed",
+                source: Arc::new(source),
+            })?;
         Ok(self.0.compressed.get_or_init(|| bytes))
     }
 }
@@ -127,6 +171,14 @@ mod tests {
         flate2::read::GzDecoder::new(image.compressed().unwrap()).read_to_end(&mut unpacked).unwrap();
         assert_eq!(hex::encode(Sha256::digest(&unpacked)), image.id());
         assert!(image.compressed_size().unwrap() < 3_000);
+    }
+
+    #[test]
+    fn a_pending_image_is_the_same_for_everybody() {
+        let pending = PendingImage::of_this_program();
+        let image = pending.clone().wait().unwrap();
+        assert_eq!(image.id(), AgentImage::of_this_program().unwrap().id());
+        assert!(Arc::ptr_eq(&image.0, &pending.wait().unwrap().0));
     }
 
     #[test]

@@ -22,6 +22,6 @@ pub use connect::{
     chosen, connect, disconnect, route, take_secrets,
 };
 pub use hello::{HandshakeError, Hello, PROTOCOL, handshake_agent};
-pub use image::{AgentImage, ImageError};
+pub use image::{AgentImage, ImageError, PendingImage};
 pub use process::Exit;
 pub use start::{Delivery, Password, StartError, Sudo};

@@ -8,7 +8,7 @@ use toril_machine::{Facts, Fingerprint};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
 use toril_runner::KeptFolder;
 use toril_transport::{
-    AgentImage, Channel, Connection, ConnectionInfo, Delivery, Incoming, StartError, Sudo,
+    Channel, Connection, ConnectionInfo, Delivery, Incoming, PendingImage, StartError, Sudo,
 };
 
 use super::{ClientError, Typed};
@@ -20,7 +20,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// How hosts are reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
-    pub(crate) image: AgentImage,
+    pub(crate) image: PendingImage,
     pub(crate) sudo: Sudo,
     pub(crate) options: toril_transport::Options,
 }
@@ -63,7 +63,8 @@ impl Client {
     ) -> Result<(), ClientError> {
         self.disconnect().await;
         let mut connection = toril_transport::connect(&self.host, options).await?;
-        let mut started = connection.start_agent(&self.way.image, &self.way.sudo).await;
+        let image = self.way.image.ready().await.map_err(StartError::from)?;
+        let mut started = connection.start_agent(&image, &self.way.sudo).await;
         if let (Err(StartError::ConnectionLost { .. } | StartError::Spawn { .. }), Reach::Ssh(ssh)) =
             (&started, &self.host.reach)
             && connection.is_reused()
@@ -71,7 +72,7 @@ impl Client {
             // Lost while nobody used it, which only its use has shown.
             toril_transport::disconnect(Some(ssh)).await?;
             connection = toril_transport::connect(&self.host, options).await?;
-            started = connection.start_agent(&self.way.image, &self.way.sudo).await;
+            started = connection.start_agent(&image, &self.way.sudo).await;
         }
         let channel = started?;
         self.link = Some(Link { connection, channel });

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::HostInfo;
-use toril_transport::{AgentImage, Delivery, Password, Sudo};
+use toril_transport::{Delivery, Password, PendingImage, Sudo};
 
 use super::{UsageError, sandbox, work};
 use crate::arguments;
@@ -23,8 +23,7 @@ pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
             Sudo::Password(Password::new(password))
         }
     };
-    let image =
-        AgentImage::of_this_program().map_err(|error| UsageError::Other(crate::client::chain(&error)))?;
+    let image = PendingImage::of_this_program();
     let standing = match arguments.standing {
         Some(standing) => standing,
         None => Settings::here()?.standing.value,

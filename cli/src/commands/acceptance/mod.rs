@@ -42,7 +42,8 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
         return Err(UsageError::Other(text.into()));
     }
     let output = Output::new(arguments.output.as_deref()).map_err(UsageError::Other)?;
-    let toril = Program { version: env!("CARGO_PKG_VERSION"), sha256: way.image.id().to_owned() };
+    let image = way.image.wait().map_err(|error| UsageError::Other(crate::client::chain(&error)))?;
+    let toril = Program { version: env!("CARGO_PKG_VERSION"), sha256: image.id().to_owned() };
     let mut record = Record::new(toril, recipe, suite.choice.clone());
     // Where it cannot be written is told before the host is contacted.
     let first =
