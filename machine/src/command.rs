@@ -8,6 +8,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use attend::{Attended, attend};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The search path that commands get: a login's path may lack the system's own directories.
@@ -187,8 +188,33 @@ impl Command {
     }
 
     fn spawn(&self) -> Result<Child, CommandError> {
-        let mut command = std::process::Command::new(&self.program);
+        // Told where the program is, the standard library starts it without copying this process.
+        let place = self.place();
+        let mut spawned = self.spawn_at(place.as_ref().map_or(&self.program, |place| place.as_os_str()));
+        if spawned.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error())) {
+            // A script that does not say what runs it: the other way gives it to a shell.
+            spawned = self.spawn_at(&self.program);
+        }
+        spawned.map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => CommandError::NotFound { command: self.to_string() },
+            _ => CommandError::Start { command: self.to_string(), source },
+        })
+    }
+
+    /// Where the program is on the path that it gets; nothing where it is a path itself, or nowhere.
+    fn place(&self) -> Option<PathBuf> {
+        if self.program.as_encoded_bytes().contains(&b'/') {
+            return None;
+        }
+        let own = self.env.iter().rev().find(|(name, _)| name == "PATH");
+        let path = own.map_or(OsStr::new(STANDARD_PATH), |(_, path)| path);
+        which::which_in(&self.program, Some(path), "/").ok()
+    }
+
+    fn spawn_at(&self, program: &OsStr) -> std::io::Result<Child> {
+        let mut command = std::process::Command::new(program);
         command
+            .arg0(&self.program)
             .args(&self.args)
             .env("LC_ALL", "C")
             .env("PATH", STANDARD_PATH)
@@ -200,10 +226,7 @@ impl Command {
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
-        command.spawn().map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => CommandError::NotFound { command: self.to_string() },
-            _ => CommandError::Start { command: self.to_string(), source },
-        })
+        command.spawn()
     }
 }
 
@@ -244,6 +267,7 @@ fn kill_group(child: &mut Child) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
     use super::*;
@@ -286,6 +310,19 @@ mod tests {
         let finished = Command::new("sh", ["-c", "sleep 5 & exit 0"]).run().unwrap();
         assert!(finished.status.success());
         assert!(start.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path_that_they_get() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("toril-script");
+        // Without a line that says what runs it.
+        std::fs::write(&script, "echo \"$1 of $PATH\"").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("/nonexistent:{}:/usr/bin:/bin", dir.path().display());
+        let output = Command::new("toril-script", ["one"]).env("PATH", &path).output().unwrap();
+        assert_eq!(output, format!("one of {path}\n"));
+        assert_eq!(Command::new("sh", ["-c", "echo $0"]).output().unwrap(), "sh\n");
     }
 
     #[test]
