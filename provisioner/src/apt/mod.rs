@@ -7,6 +7,7 @@ pub(crate) mod keyring;
 pub(crate) mod lists;
 mod locks;
 mod offers;
+mod paragraphs;
 mod prefetch;
 mod requirement;
 mod run;

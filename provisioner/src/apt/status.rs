@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 
-use deb822_fast::Deb822;
 use toril_machine::{Machine, Probe};
 
 use super::depends::Presence;
+use super::paragraphs::paragraphs;
 use crate::resource::ResourceError;
 
 /// dpkg's database, read without dpkg: `dpkg-query` takes hundreds of milliseconds, and `dpkg -s` exits 0 for
@@ -56,26 +55,26 @@ impl PackageState {
 impl Database {
     pub(crate) fn read(machine: &Machine) -> Result<Database, ResourceError> {
         const STATUS: &str = "/var/lib/dpkg/status";
-        let file = match Probe::of_io(fs::File::open(machine.path(STATUS)), STATUS) {
-            Probe::Known(file) => file,
+        let text = match machine.read(STATUS) {
+            Probe::Known(text) => text,
             Probe::Absent => return Err(ResourceError(format!("there is no {STATUS}: is this a Debian?"))),
             Probe::Unreadable(reason) => return Err(ResourceError(reason)),
         };
         let entries = journal(machine)?;
         let mut database = Database { pending_updates: entries.len(), ..Database::default() };
-        database.take(BufReader::new(file), STATUS)?;
+        database.take(&text, STATUS)?;
         // They are what dpkg would write into the status file next, in their order.
         for entry in &entries {
             if let Some(text) = machine.read(entry).known().map_err(ResourceError)? {
-                database.take(text.as_bytes(), entry)?;
+                database.take(&text, entry)?;
             }
         }
         Ok(database)
     }
 
     /// Takes the packages of a file of dpkg's over those known before.
-    fn take(&mut self, reader: impl BufRead, path: &str) -> Result<(), ResourceError> {
-        for paragraph in Deb822::iter_paragraphs_from_reader(reader) {
+    fn take(&mut self, text: &str, path: &str) -> Result<(), ResourceError> {
+        for paragraph in paragraphs(text) {
             let paragraph =
                 paragraph.map_err(|error| ResourceError(format!("{path} cannot be read: {error}")))?;
             let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
