@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Finished, Sandbox, TORIL, Toril, skip, toril};
+use crate::harness::{Finished, Sandbox, TORIL, Toril, by_openssh, skip, toril};
 
 /// A sandbox as a host that toril knows nothing of: by its address, over plain ssh.
 struct Plain<'s> {
@@ -64,6 +64,9 @@ impl<'s> Plain<'s> {
 
 #[test]
 fn errors_of_a_host_that_cannot_be_reached_are_told_apart() {
+    if !by_openssh() {
+        return;
+    }
     let Some(sandbox) = Sandbox::fresh("reach") else { return };
     let files = tempfile::tempdir().unwrap();
     let plain = || Plain::of(&sandbox, "debian");

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use self::scene::{SOON, Scene, kill, soon};
-use crate::harness::{Running, Sandbox, Toril, command_line};
+use crate::harness::{Running, Sandbox, Toril, by_openssh, command_line};
 
 #[test]
 fn kills_of_the_client_in_apply_end_no_run() {
@@ -69,6 +69,9 @@ fn kills_of_the_worker_in_apply_leave_apt_to_its_end_and_the_next_waits_for_it()
 
 #[test]
 fn kills_of_the_connection_in_apply_are_got_over() {
+    if !by_openssh() {
+        return;
+    }
     let Some(scene) = Scene::of_apt("cut") else { return };
     let client = scene.applying(&["--json"]);
     // On this side, and then on the host's.
@@ -88,6 +91,9 @@ fn kills_of_the_connection_in_apply_are_got_over() {
 /// The worker does not come up before it is let go, so the client has not heard of a run when it loses its connection.
 #[test]
 fn kills_before_the_run_is_known_begin_it_once() {
+    if !by_openssh() {
+        return;
+    }
     const WAIT: &str =
         "#!/bin/sh\nuntil [ -e /tmp/go ]; do sleep 0.05; done\nexec /usr/bin/setsid.real \"$@\"\n";
     let Some(sandbox) = Sandbox::fresh("begin") else { return };

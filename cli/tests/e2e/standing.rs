@@ -6,10 +6,13 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::harness::{Finished, Sandbox, Toril, toril};
+use crate::harness::{Finished, Sandbox, Toril, by_openssh, toril};
 
 #[test]
 fn a_connection_stays_is_used_again_and_is_ended() {
+    if !by_openssh() {
+        return;
+    }
     let Some(sandbox) = Sandbox::fresh("standing") else { return };
     // Of its own, so that nobody else's connections are there.
     let runtime = tempfile::tempdir().unwrap();

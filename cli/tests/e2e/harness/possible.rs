@@ -46,3 +46,13 @@ pub(crate) fn skip(reason: &str) {
 pub(crate) fn is_root() -> bool {
     fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t")
 }
+
+/// Whether hosts are reached by OpenSSH; a test that is about its processes, files and words has nothing to look at where
+/// `E2E_TRANSPORT` names another client.
+pub(crate) fn by_openssh() -> bool {
+    let is = std::env::var_os("E2E_TRANSPORT").is_none_or(|transport| transport == "openssh");
+    if !is {
+        skip("it is about OpenSSH itself");
+    }
+    is
+}

@@ -49,6 +49,10 @@ impl Toril {
                 command.env_remove(name);
             }
         }
+        // The same tests by the other ssh client.
+        if let Some(transport) = env::var_os("E2E_TRANSPORT") {
+            command.env("TORIL_TRANSPORT", transport);
+        }
         let program = program.file_name().unwrap().to_string_lossy();
         Toril { command, words: format!("{program} {}", arguments.join(" ")), deadline: DEADLINE }
     }
