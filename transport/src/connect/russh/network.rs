@@ -2,8 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::process::Stdio;
+use std::task::{Context, Poll};
 
+use rustix::net::sockopt::set_tcp_quickack;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -12,8 +16,46 @@ use super::super::Options;
 use super::super::error::ConnectError;
 use super::route::Hop;
 
+/// A socket that acknowledges at once what it has read. sshd sends its next small packet only then, and the kernel would
+/// put it off by 40 ms, unless there is something to send along.
+#[derive(Debug)]
+pub(super) struct Prompt(TcpStream);
+
+impl AsyncRead for Prompt {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.0).poll_read(context, buffer);
+        if matches!(read, Poll::Ready(Ok(()))) {
+            // It holds for what has come only, and only costs time when it fails.
+            let _ = set_tcp_quickack(&self.0, true);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Prompt {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
 /// Opens a socket to the first address that answers.
-pub(super) async fn open(hop: &Hop, options: &Options) -> Result<TcpStream, ConnectError> {
+pub(super) async fn open(hop: &Hop, options: &Options) -> Result<Prompt, ConnectError> {
     let deadline = Instant::now() + options.connect_timeout;
     let place = || hop.place();
     let late = || ConnectError::TimedOut { place: place(), during: "" };
@@ -28,7 +70,7 @@ pub(super) async fn open(hop: &Hop, options: &Options) -> Result<TcpStream, Conn
             Ok(Ok(stream)) => {
                 // It only costs time when this fails.
                 let _ = stream.set_nodelay(true);
-                return Ok(stream);
+                return Ok(Prompt(stream));
             }
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
