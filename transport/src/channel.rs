@@ -211,9 +211,8 @@ impl ChannelReceiver {
         };
         let rest = tokio::time::timeout(LAST_WORDS, rest).await;
         drop(sender);
-        rest.unwrap_or(Err(ChannelError::Silent))?;
-        self.exit().await;
-        Ok(())
+        // Its process ends by itself: sudo takes its time for that.
+        rest.unwrap_or(Err(ChannelError::Silent))
     }
 }
 
@@ -277,7 +276,7 @@ impl Channel {
         (self.sender, self.receiver)
     }
 
-    /// Tells the agent that the client is done, reads away what it still says, and waits for its end.
+    /// Tells the agent that the client is done, and reads away what it still says up to its last frame.
     ///
     /// # Errors
     /// [`ChannelError::Cut`] when it went away without its last frame, [`ChannelError::Silent`] when it does
