@@ -1,6 +1,8 @@
 //! Paragraphs of fields as dpkg writes them: deb822(5). Nothing is copied: dpkg's database has thousands of fields of which
 //! a few are wanted.
 
+use memchr::memchr;
+
 /// The fields of one paragraph, and their values as they stand, with the lines that continue them.
 #[derive(Debug, Default)]
 pub(super) struct Paragraph<'t>(Vec<(&'t str, &'t str)>);
@@ -17,7 +19,8 @@ pub(super) fn paragraphs<'t>(text: &'t str) -> impl Iterator<Item = Result<Parag
     std::iter::from_fn(move || {
         let mut paragraph = Paragraph::default();
         while !rest.is_empty() {
-            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            let end = memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
+            let (line, after) = (&rest[..end], rest.get(end + 1..).unwrap_or_default());
             if line.trim().is_empty() {
                 rest = after;
                 if paragraph.0.is_empty() { continue } else { break }
@@ -41,7 +44,7 @@ pub(super) fn paragraphs<'t>(text: &'t str) -> impl Iterator<Item = Result<Parag
 fn end_of_value(text: &str) -> usize {
     let mut end = 0;
     loop {
-        match text[end..].find('\n') {
+        match memchr(b'\n', &text.as_bytes()[end..]) {
             None => return text.len(),
             Some(length) => end += length + 1,
         }

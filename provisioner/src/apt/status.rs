@@ -27,12 +27,12 @@ pub(crate) struct PackageState {
     /// Whether its files may be damaged (dpkg's error flag is not `ok`).
     pub(crate) reinstall_required: bool,
     pub(crate) version: String,
-    /// The source package that it was built from, and that one's version.
-    pub(crate) source: (String, String),
+    /// The source package that it was built from, where that has another name or version.
+    source: Option<String>,
     /// Whether it is to stay at its version.
     pub(crate) held: bool,
-    /// Paths of its configuration files.
-    pub(crate) conffiles: Vec<String>,
+    /// Its configuration files, one a line, each with more about it.
+    conffiles: String,
     /// What it depends on, and what else it is there as: deb-control(5).
     depends: String,
     provides: String,
@@ -41,6 +41,16 @@ pub(crate) struct PackageState {
 impl PackageState {
     pub(crate) fn is_installed(&self) -> bool {
         self.state == "installed" && !self.reinstall_required
+    }
+
+    /// Paths of its configuration files.
+    pub(crate) fn conffiles(&self) -> impl Iterator<Item = &str> {
+        self.conffiles.lines().filter_map(|line| line.split_whitespace().next())
+    }
+
+    /// The source package that it, which is called `name`, was built from, and that one's version.
+    pub(crate) fn source(&self, name: &str) -> (String, String) {
+        source_of(name, &self.version, self.source.as_deref())
     }
 
     /// Whether dpkg stopped in the middle of it.
@@ -92,14 +102,13 @@ impl Database {
             }
             let depends = [field("Pre-Depends"), field("Depends")];
             let depends: Vec<&str> = depends.into_iter().filter(|text| !text.is_empty()).collect();
-            let conffiles = field("Conffiles").lines().filter_map(|line| line.split_whitespace().next());
             let package = PackageState {
                 state: state.to_owned(),
                 reinstall_required: flag != "ok",
-                source: source_of(name, &version, paragraph.get("Source")),
+                source: paragraph.get("Source").map(str::to_owned),
                 version,
                 held: selection == "hold",
-                conffiles: conffiles.map(str::to_owned).collect(),
+                conffiles: field("Conffiles").to_owned(),
                 depends: depends.join(", "),
                 provides: field("Provides").to_owned(),
             };
@@ -258,7 +267,7 @@ mod tests {
         fs::write(dir.path().join("var/lib/dpkg/status"), text.concat()).unwrap();
         let database = Database::read(&Machine::at(dir.path())).unwrap();
         assert_eq!(database.broken(), [("a", "b (>= 2)"), ("e", "d")]);
-        assert_eq!(database.get("a").unwrap().conffiles, ["/etc/a", "/etc/o"]);
+        assert_eq!(database.get("a").unwrap().conffiles().collect::<Vec<_>>(), ["/etc/a", "/etc/o"]);
     }
 
     #[test]

@@ -202,8 +202,7 @@ impl AptPackages {
     /// Configuration files that were changed here and kept, where the package has brought others.
     fn kept(&self, machine: &Machine, database: &Database) -> Vec<String> {
         let packages = self.install.iter().filter_map(|name| Some((name, database.get(name)?)));
-        let files =
-            packages.flat_map(|(name, package)| package.conffiles.iter().map(move |file| (name, file)));
+        let files = packages.flat_map(|(name, package)| package.conffiles().map(move |file| (name, file)));
         let is_kept = |file: &str| matches!(machine.exists(&format!("{file}.dpkg-dist")), Probe::Known(()));
         let kept = files.filter(|(_, file)| is_kept(file));
         kept.map(|(name, file)| {

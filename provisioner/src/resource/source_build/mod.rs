@@ -109,7 +109,10 @@ impl Source {
             Source::Package(name) => {
                 let database = Database::read(machine)?;
                 let installed = database.get(name).filter(|package| package.is_installed());
-                Ok(installed.map(|package| format!("{} {}", package.source.0, package.source.1)))
+                Ok(installed.map(|package| {
+                    let (name, version) = package.source(name);
+                    format!("{name} {version}")
+                }))
             }
         }
     }
