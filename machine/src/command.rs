@@ -74,6 +74,12 @@ pub enum CommandError {
         /// How long it was given.
         deadline: Duration,
     },
+    /// It was ended, as was asked.
+    #[error("`{command}` was ended, since the run was stopped")]
+    Stopped {
+        /// The command line.
+        command: String,
+    },
     /// It ended with another status than 0.
     #[error("`{command}` {how}{}", quoted_tail(.stderr))]
     Failed {
@@ -148,16 +154,32 @@ impl Command {
     /// # Errors
     /// It could not be started, or did not end in time.
     pub fn run(&self) -> Result<Finished, CommandError> {
+        self.run_until(None)
+    }
+
+    /// The same, for what may be ended half-way: it is, when `stopped` says so.
+    ///
+    /// # Errors
+    /// As [`Command::run`]; also that it was ended.
+    pub fn run_unless(&self, stopped: &dyn Fn() -> bool) -> Result<Finished, CommandError> {
+        self.run_until(Some(stopped))
+    }
+
+    fn run_until(&self, stopped: Option<&dyn Fn() -> bool>) -> Result<Finished, CommandError> {
         let mut child = self.spawn()?;
         let until = Instant::now() + self.deadline;
-        let attended = attend(&mut child, &self.stdin, self.output_limit, until);
+        let attended = attend(&mut child, &self.stdin, self.output_limit, until, stopped);
         match attended {
             Ok(Attended { status: Some(status), stdout, stderr, truncated }) => {
                 Ok(Finished { status, stdout, stderr, truncated })
             }
             Ok(_) => {
                 kill_group(&mut child);
-                Err(CommandError::TimedOut { command: self.to_string(), deadline: self.deadline })
+                let command = self.to_string();
+                Err(match stopped.is_some_and(|stopped| stopped()) {
+                    true => CommandError::Stopped { command },
+                    false => CommandError::TimedOut { command, deadline: self.deadline },
+                })
             }
             Err(source) => {
                 kill_group(&mut child);
@@ -171,7 +193,18 @@ impl Command {
     /// # Errors
     /// As [`Command::run`]; also another status than 0.
     pub fn output(&self) -> Result<String, CommandError> {
-        let finished = self.run()?;
+        self.success(self.run()?)
+    }
+
+    /// The same, for what may be ended half-way: it is, when `stopped` says so.
+    ///
+    /// # Errors
+    /// As [`Command::output`]; also that it was ended.
+    pub fn output_unless(&self, stopped: &dyn Fn() -> bool) -> Result<String, CommandError> {
+        self.success(self.run_unless(stopped)?)
+    }
+
+    fn success(&self, finished: Finished) -> Result<String, CommandError> {
         if finished.status.success() {
             return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
         }
@@ -294,6 +327,14 @@ mod tests {
             state.is_empty() || state.contains(") Z ")
         });
         assert!(gone, "the sleep outlived its group");
+    }
+
+    #[test]
+    fn what_may_be_ended_ends_when_it_is_to() {
+        let start = Instant::now();
+        let stopped = || start.elapsed() > Duration::from_millis(100);
+        let error = Command::new("sleep", ["300"]).output_unless(&stopped).unwrap_err();
+        assert!(matches!(error, CommandError::Stopped { .. }), "{error}");
     }
 
     #[test]

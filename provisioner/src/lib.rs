@@ -9,6 +9,7 @@ mod preflight;
 mod recipe;
 mod resource;
 mod survey;
+mod unfinished;
 
 pub use apt::{Estimate, unfinished_packages, wait_for_packages};
 pub use audit::{Depth, Finding, LAST_RUN};
@@ -25,3 +26,4 @@ pub use survey::{
     Candidate, DpkgState, Keyring, LayOutError, Module, Place, Policy, ReleaseFile, SigningKey, Survey,
     Traces, survey,
 };
+pub use unfinished::sweep_unfinished;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::setsid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use toril_machine::STANDARD_PATH;
+use toril_machine::{Machine, STANDARD_PATH};
 
 use super::journal::JournalWriter;
 use super::run_directory::RunDirectory;
@@ -53,12 +53,13 @@ pub(crate) fn watcher(directory: PathBuf) -> io::Result<()> {
     journal.write(RunEvent::Ended { ended: Ended { failed: true, ..Ended::default() } })
 }
 
-/// Removes what belongs to a run whose worker is gone: the tests' folders with the sockets in them, and what came with
-/// the order and was not taken.
+/// Removes what belongs to a run whose worker is gone: the tests' folders with the sockets in them, what its resources have
+/// not finished, and what came with the order and was not taken.
 fn sweep(run: &RunDirectory) -> io::Result<()> {
     let until = Instant::now() + SWEEP;
     loop {
-        let swept = toril_runner::sweep(Path::new(toril_runner::STATE));
+        let runs = toril_runner::sweep(Path::new(toril_runner::STATE));
+        let swept = runs.and(toril_provisioner::sweep_unfinished(&Machine::this()));
         if swept.is_ok() || Instant::now() > until {
             for left in [run.source(), run.input()] {
                 let _ = fs::remove_file(left);
@@ -74,9 +75,7 @@ fn why(run: &RunDirectory, left: Option<&io::Error>) -> String {
     let said = if said.trim().is_empty() { "it was killed" } else { said.trim() };
     let left = match left {
         None => String::new(),
-        Some(error) => {
-            format!("; what it left in {}/runs could not be removed: {error}", toril_runner::STATE)
-        }
+        Some(error) => format!("; what it left could not be removed: {error}"),
     };
     format!("the agent's worker died before the run ended: {said}{left}; give the same command again")
 }

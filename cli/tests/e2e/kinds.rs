@@ -1,11 +1,13 @@
 //! Every kind of resource on a real host: made, drifted on purpose, named, mended, and then left alone. Those that only a
 //! real machine has are in `vm`.
 
+use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Finished, Sandbox, document, toril};
+use crate::harness::{Finished, Sandbox, Toril, document, toril};
 
 /// How a resource is made to drift, and what a check then says.
 struct Drift {
@@ -153,6 +155,41 @@ fn changed(run: &Finished) -> Vec<String> {
     run.events().into_iter().filter_map(event).collect()
 }
 
+/// A build that is killed with its worker, and one that is interrupted.
+fn a_build_ends_and_nothing_is_left(sandbox: &Sandbox, recipe: &str) {
+    let host = sandbox.host();
+    let script = "shell = 'mkdir -p \"$DESTDIR$PREFIX\"";
+    let text = fs::read_to_string(recipe).unwrap();
+    assert!(text.contains(script), "{text}");
+    let slow =
+        document(&text.replace(script, "shell = 'touch begun; sleep 300; mkdir -p \"$DESTDIR$PREFIX\""));
+    let slow = slow.path();
+    let arguments = ["apply", &host, "--recipe", &slow, "--yes"];
+    let begun = || {
+        let apply = Toril::new(&arguments).spawn();
+        sandbox.sudo("for i in $(seq 600); do [ -e /srv/.toril-build-prefix/work/source/begun ] && exit; sleep 0.05; done; exit 1");
+        apply
+    };
+    let gone =
+        "for i in $(seq 100); do ls -A /srv | grep -q toril || exit 0; sleep 0.1; done; ls -A /srv; exit 1";
+
+    let apply = begun();
+    let processes = sandbox.process_ids();
+    let worker = processes.iter().find(|(_, line)| line.contains(" agent-worker ")).unwrap();
+    Toril::of(Path::new("kill"), &["-KILL", &worker.0.to_string()]).run().exits(0);
+    apply.wait().exits(1).shows("the agent's worker died before the run ended: it was killed");
+    sandbox.sudo(gone);
+    sandbox.is_quiet();
+    assert_eq!(sandbox.sudo("cat /srv/prefix/built"), "one\nnobody\n", "the old one stays");
+
+    let apply = begun();
+    apply.signal(2);
+    let ended = apply.wait().exits(1).takes_at_most(Duration::from_secs(30));
+    ended.shows("a build: the build was ended, since the run was stopped");
+    sandbox.sudo(gone);
+    sandbox.is_quiet();
+}
+
 #[test]
 fn each_is_made_and_its_drift_is_named_and_mended() {
     let Some(sandbox) = Sandbox::fresh("kinds") else { return };
@@ -201,6 +238,7 @@ fn each_is_made_and_its_drift_is_named_and_mended() {
     toril(&[&arguments("apply")[..], &["--yes"]].concat()).exits(1).shows("nothing of it is unpacked");
     assert_eq!(sandbox.sudo("ls -A /srv | grep -e tree -e toril"), "tree.tar.xz\n");
     sandbox.sudo("mv /root/tree /root/tree.tar.xz /srv/");
+    a_build_ends_and_nothing_is_left(&sandbox, &recipe);
     // What an assertion says is not mended by anybody: it fails.
     sandbox.sudo("mv /usr/bin/make /usr/bin/make.away && ln -s /bin/true /usr/bin/make");
     toril(&arguments("check")).exits(3).shows("  ~ an assertion");

@@ -14,10 +14,15 @@ const PIPE_ROOM: usize = 4096;
 const GRACE: Duration = Duration::from_millis(500);
 /// How often a kernel without pidfds is asked whether the child has ended.
 const PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(10)];
+/// How often it is asked whether the child is to be ended, where it may be.
+const ASKED: Duration = Duration::from_millis(50);
+
+/// Asks whether a child is to be ended, where it may be.
+pub(super) type Stopped<'s> = Option<&'s dyn Fn() -> bool>;
 
 /// What came of a child.
 pub(super) struct Attended {
-    /// Nothing: it had not ended in time.
+    /// Nothing: it had not ended in time, or is to be ended.
     pub(super) status: Option<ExitStatus>,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
@@ -25,12 +30,19 @@ pub(super) struct Attended {
     pub(super) truncated: bool,
 }
 
-/// Gives a child its input, and reads of each output up to `limit` bytes, until it has ended or its time is up.
-pub(super) fn attend(child: &mut Child, input: &[u8], limit: usize, until: Instant) -> io::Result<Attended> {
+/// Gives a child its input, and reads of each output up to `limit` bytes, until it has ended, its time is up, or it
+/// is to be `stopped`.
+pub(super) fn attend(
+    child: &mut Child,
+    input: &[u8],
+    limit: usize,
+    until: Instant,
+    stopped: Stopped<'_>,
+) -> io::Result<Attended> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Debian 10's kernel has none: Linux 5.3 was the first.
     let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    attend_by(pidfd, child, input, limit, until)
+    attend_by(pidfd, child, input, limit, until, stopped)
 }
 
 fn attend_by(
@@ -39,6 +51,7 @@ fn attend_by(
     input: &[u8],
     limit: usize,
     mut until: Instant,
+    stopped: Stopped<'_>,
 ) -> io::Result<Attended> {
     let mut stdin = Input { pipe: child.stdin.take(), rest: input };
     let mut stdout = Output { pipe: child.stdout.take(), kept: Vec::new(), limit, truncated: false };
@@ -54,9 +67,11 @@ fn attend_by(
         }
         let is_read = stdout.pipe.is_none() && stderr.pipe.is_none();
         let left = until.saturating_duration_since(Instant::now());
-        if status.is_some() && is_read || left.is_zero() {
+        let is_stopped = status.is_none() && stopped.is_some_and(|stopped| stopped());
+        if status.is_some() && is_read || left.is_zero() || is_stopped {
             break;
         }
+        let left = if stopped.is_some() { left.min(ASKED) } else { left };
         let pidfd = pidfd.as_ref().filter(|_| status.is_none());
         let most = if status.is_none() && pidfd.is_none() { left.min(pause) } else { left };
         let ready = wait(&stdin, &stdout, &stderr, pidfd, most)?;
@@ -165,8 +180,8 @@ mod tests {
         let start = Instant::now();
         let until = start + Duration::from_secs(20);
         let attended = match has_pidfd {
-            true => attend(&mut child, input, 1 << 20, until),
-            false => attend_by(None, &mut child, input, 1 << 20, until),
+            true => attend(&mut child, input, 1 << 20, until, None),
+            false => attend_by(None, &mut child, input, 1 << 20, until, None),
         };
         (attended.unwrap(), start.elapsed())
     }

@@ -20,7 +20,7 @@ pub use estimate::Estimate;
 pub(crate) use estimate::{Caches, estimate};
 pub(crate) use lists::mirrors;
 pub use locks::wait_for_packages;
-pub(crate) use prefetch::{Lists, Prefetched, clear_prefetched, prefetch};
+pub(crate) use prefetch::{Lists, Prefetched, prefetch};
 pub(crate) use requirement::{Requirement, Wish};
 pub(crate) use state::AptState;
 pub use status::unfinished_packages;

@@ -14,6 +14,7 @@ use super::run::run_until;
 use super::transaction::{ARCHIVES, has_room};
 use super::{AptState, Database, Wish, offers};
 use crate::resource::ResourceError;
+use crate::unfinished::Unfinished;
 
 /// Where packages lie until all of them are here. On the file system of [`ARCHIVES`], so that they can be moved there.
 const PLACE: &str = "/var/cache/apt/toril";
@@ -126,7 +127,7 @@ fn fetch_packages(
     let names = offers::settle(wishes, &Database::read(machine)?)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     has_room(&names, recommends)?;
-    let place = Place::make(Path::new(PLACE), Path::new(ARCHIVES))?;
+    let place = Place::make(machine, Path::new(PLACE), Path::new(ARCHIVES))?;
     let archives = format!("Dir::Cache::archives={PLACE}/");
     let mut args = vec!["install", "--yes", "--download-only", "--fix-broken", "-o", "Acquire::Retries=3"];
     args.extend(["-o", "Debug::NoLocking=1", "-o", &archives, "-o", "Dpkg::Use-Pty=0"]);
@@ -144,17 +145,17 @@ fn fetch_packages(
 struct Place<'p> {
     directory: &'p Path,
     archives: &'p Path,
+    _unfinished: Unfinished,
 }
 
 impl<'p> Place<'p> {
-    /// Makes it anew, with what is in the archives already, so that this is not fetched again.
-    fn make(directory: &'p Path, archives: &'p Path) -> Result<Place<'p>, ResourceError> {
+    /// Makes it with what is in the archives already, so that this is not fetched again.
+    fn make(machine: &Machine, directory: &'p Path, archives: &'p Path) -> Result<Place<'p>, ResourceError> {
         let failed =
             |error: io::Error| ResourceError(format!("cannot make {}: {error}", directory.display()));
-        // Of an apply that was killed.
-        remove(directory).map_err(failed)?;
+        let unfinished = Unfinished::begin(machine, directory).map_err(failed)?;
         DirBuilder::new().mode(0o755).create(directory).map_err(failed)?;
-        let place = Place { directory, archives };
+        let place = Place { directory, archives, _unfinished: unfinished };
         let device = |path: &Path| fs::metadata(path).map(|data| data.dev()).map_err(failed);
         if device(directory)? != device(archives)? {
             let archives = archives.display();
@@ -192,25 +193,6 @@ impl<'p> Place<'p> {
     }
 }
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        // The next one removes what is left.
-        let _ = remove(self.directory);
-    }
-}
-
-/// Removes what an apply that was killed has left.
-pub(crate) fn clear_prefetched() -> Result<(), ResourceError> {
-    remove(Path::new(PLACE)).map_err(|error| ResourceError(format!("cannot remove {PLACE}: {error}")))
-}
-
-fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// The packages in a directory.
 fn packages(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -236,7 +218,7 @@ mod tests {
         fs::create_dir(&place).unwrap();
         fs::write(place.join("of-a-killed-one_1.deb"), "x").unwrap();
         fs::write(archives.join("here_1.deb"), "here").unwrap();
-        let made = Place::make(&place, &archives).unwrap();
+        let made = Place::make(&Machine::at(root.path()), &place, &archives).unwrap();
         assert_eq!(packages(&place).unwrap(), [place.join("here_1.deb")]);
         fs::write(place.join("new_1.deb"), "new").unwrap();
         fs::create_dir(place.join("partial")).unwrap();

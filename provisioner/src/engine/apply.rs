@@ -10,9 +10,9 @@ use super::beforehand::{Ahead, Beforehand};
 use super::handlers::Due;
 use super::plan::{check_supported, observe_to_apply, plan};
 use super::{Counts, Event, ItemState, Plan, PlanError, handlers};
-use crate::apt;
 use crate::recipe::{Declared, Recipe};
 use crate::resource::{AptPackages, Change, Context, ResourceError};
+use crate::unfinished::sweep_unfinished;
 
 /// How carrying a recipe out ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +49,12 @@ pub fn apply(
     check_supported(recipe, facts)?;
     let sink = Mutex::new(sink);
     let tell = |event: Event| (sink.lock().unwrap_or_else(PoisonError::into_inner))(event);
-    if machine.is_this() {
-        // It takes room and is in nobody's way: no reason to end here.
-        let _ = apt::clear_prefetched();
-    }
+    // It takes room and is in nobody's way: what cannot be removed is no reason to end here.
+    let _ = sweep_unfinished(machine);
     let (mut counts, clean, stopped) = thread::scope(|scope| {
         let mut run = Run {
             recipe,
-            context: Context { machine, facts },
+            context: Context { machine, facts, stop },
             stop,
             tell: &tell,
             scope,

@@ -91,7 +91,7 @@ mod tests {
         let text = format!("description = \"d\"\nsupports = [\"debian 12\"]\n{resources}");
         let host = HostInfo { name: "h".into(), user: "u".into() };
         let recipe = Recipe::read(&Bundle::of("r", text, Default::default()), &fake.facts, &host).unwrap();
-        let (items, ()) = judge_all(&recipe, Context { machine: &machine, facts: &fake.facts }, meanwhile);
+        let (items, ()) = judge_all(&recipe, fake.context_on(&machine), meanwhile);
         items.into_iter().map(|item| (item.resource, item.state)).collect()
     }
 

@@ -8,7 +8,7 @@ use super::judge::judge_all;
 use crate::apt::{self, Caches, Estimate};
 use crate::audit::{Depth, Finding, audit};
 use crate::recipe::{Declared, Recipe, describe_releases};
-use crate::resource::{Change, Context, Judged, ResourceError};
+use crate::resource::{Change, Context, Judged, NEVER, ResourceError};
 
 /// What a machine lacks of what its recipe says, resource by resource in the order of carrying out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +159,7 @@ fn plan_beside<T>(
     facts: &Facts,
     meanwhile: impl FnOnce() -> T,
 ) -> (Plan, T) {
-    let context = Context { machine, facts };
+    let context = Context { machine, facts, stop: &NEVER };
     let (mut items, other) = judge_all(recipe, context, meanwhile);
     items.extend(due_handlers(recipe, machine));
     let (package_steps, estimate) = packages(recipe, context, &items);

@@ -112,7 +112,7 @@ mod tests {
             deadline: Duration::from_secs(5),
         };
         let assertion = Assertion { program, contains: contains.map(str::to_owned) };
-        Kind::observe(&assertion, Context { machine: &machine, facts: &fake.facts }).unwrap()
+        Kind::observe(&assertion, fake.context_on(&machine)).unwrap()
     }
 
     #[test]

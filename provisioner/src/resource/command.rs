@@ -199,7 +199,7 @@ mod tests {
 
     fn on_this<T>(act: impl FnOnce(Context<'_>) -> T) -> T {
         let (fake, machine) = (Fake::new(), Machine::this());
-        act(Context { machine: &machine, facts: &fake.facts })
+        act(fake.context_on(&machine))
     }
 
     #[test]

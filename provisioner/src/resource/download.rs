@@ -116,7 +116,9 @@ impl Download {
             &hash,
         ];
         let command = Command::new("prlimit", args).deadline(self.deadline);
-        let finished = command.run().map_err(|error| Failure::Broken(ResourceError::new(error)))?;
+        let finished = command
+            .run_unless(&|| context.is_stopped())
+            .map_err(|error| Failure::Broken(ResourceError::new(error)))?;
         // Apt does not copy a local file but links to it, which no limit on writing stops.
         if fs::metadata(file).is_ok_and(|file| file.len() > self.max_size) {
             return Err(Failure::Wrong(ResourceError(format!(
@@ -325,7 +327,7 @@ mod tests {
         fs::write(&good, "abc").unwrap();
         fs::write(&bad, "abd").unwrap();
         let (fake, machine) = (Fake::new(), Machine::this());
-        let context = Context { machine: &machine, facts: &fake.facts };
+        let context = fake.context_on(&machine);
         let apply = |from: &str, more: &str| {
             let resource = resource(&place("f"), &format!("file://{from}"), more);
             let judged = resource.judge(context).unwrap();
@@ -377,7 +379,7 @@ mod tests {
             return;
         }
         let (fake, machine) = (Fake::new(), Machine::this());
-        let context = Context { machine: &machine, facts: &fake.facts };
+        let context = fake.context_on(&machine);
         // The beginning of this file, and of another one: that is found out by the hash, and costs a second fetch.
         for (beginning, times) in [("a", 1), ("x", 2)] {
             let dir = tempfile::tempdir().unwrap();
@@ -403,7 +405,7 @@ mod tests {
             return;
         }
         let (fake, machine) = (Fake::new(), Machine::this());
-        let context = Context { machine: &machine, facts: &fake.facts };
+        let context = fake.context_on(&machine);
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().join("f").display().to_string();

@@ -1,8 +1,8 @@
 //! `git-checkout`: one commit of a repository, as it is in the repository.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::program::Program;
 use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, optional_name, parsed, read_path,
 };
+use crate::unfinished::Unfinished;
 
 /// What git is told at every call: a repository must not have programs of its choice run.
 const ALWAYS: [&str; 7] =
@@ -117,7 +118,7 @@ impl GitCheckout {
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
-            .output()
+            .output_unless(&|| context.is_stopped())
             .map_err(ResourceError::new)
     }
 
@@ -204,15 +205,18 @@ impl Kind for GitCheckout {
         }
         let user = self.user(context)?;
         let path = context.machine.path(&self.path);
-        let parent = path.parent().unwrap_or(Path::new("/"));
         let failed = |error: io::Error| ResourceError(format!("cannot make {}: {error}", self.path));
-        let mut fresh = tempfile::Builder::new();
-        let fresh = fresh.prefix(".toril-").permissions(Permissions::from_mode(0o755));
-        let fresh = fresh.tempdir_in(parent).map_err(failed)?;
-        chown(fresh.path(), Some(user.uid), Some(user.gid)).map_err(failed)?;
-        self.fill(context, fresh.path(), log)?;
-        put_in_place(fresh.path(), &path).map_err(failed)
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let fresh = path.with_file_name(format!(".toril-checkout-{name}"));
+        let unfinished = Unfinished::begin(context.machine, &fresh).map_err(failed)?;
+        DirBuilder::new().mode(0o755).create(&fresh).map_err(failed)?;
+        // Above it may be the user's own directory, who could put a link in its place.
+        lchown(&fresh, Some(user.uid), Some(user.gid)).map_err(failed)?;
+        let filled = self.fill(context, &fresh, log);
+        let filled = filled.and_then(|()| put_in_place(&fresh, &path).map_err(failed));
         // What was there before, if anything, has the other's name now and goes with it.
+        let removed = unfinished.remove().map_err(failed);
+        filled.and(removed)
     }
 
     fn provides(&self) -> Vec<Thing> {
@@ -267,7 +271,7 @@ mod tests {
         let (source, place) = (dir.path().join("source"), dir.path().join("place"));
         let [one, two] = repository(&source);
         let fake = Fake::new();
-        let context = Context { machine: &machine, facts: &fake.facts };
+        let context = fake.context_on(&machine);
         let resource = |commit: &str| {
             let (url, path) = (source.display(), place.display());
             let keys = format!("url = \"file://{url}\", commit = \"{commit}\", path = \"{path}\"");

@@ -37,6 +37,7 @@ mod unpack;
 mod user;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use toril_document::Table;
 use toril_machine::{Facts, Machine};
@@ -90,7 +91,18 @@ pub struct KindEntry {
 pub(crate) struct Context<'m> {
     pub(crate) machine: &'m Machine,
     pub(crate) facts: &'m Facts,
+    /// Whether the run is to end: what takes long, and may be ended half-way, heeds it.
+    pub(crate) stop: &'m AtomicBool,
 }
+
+impl Context<'_> {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// For what nobody stops.
+pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// What comparing what is with what should be gave.
 #[derive(Debug, Default, PartialEq, Eq)]

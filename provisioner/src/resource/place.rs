@@ -7,18 +7,6 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::ResourceError;
-
-/// Removes a directory and what is in it, which may be gone.
-pub(super) fn remove_tree(directory: &Path) -> Result<(), ResourceError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(ResourceError(format!("cannot remove {}: {error}", directory.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Gives the new directory the place, in one step where the file system can; the old one then has the new one's name.
 pub(super) fn put_in_place(new: &Path, place: &Path) -> io::Result<()> {
     if !place.exists() {

@@ -26,7 +26,12 @@ impl Fake {
     }
 
     pub(crate) fn context(&self) -> Context<'_> {
-        Context { machine: &self.machine, facts: &self.facts }
+        self.context_on(&self.machine)
+    }
+
+    /// With another machine's files.
+    pub(crate) fn context_on<'c>(&'c self, machine: &'c Machine) -> Context<'c> {
+        Context { machine, facts: &self.facts, stop: &NEVER }
     }
 
     pub(crate) fn changes(&self, resource: &dyn Resource) -> Vec<String> {

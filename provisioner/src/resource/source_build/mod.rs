@@ -20,13 +20,13 @@ use self::room::{MEMORY_PER_JOB, Room};
 use self::run::{Build, LOG};
 use self::stamp::Stamp;
 use super::manifest::Manifest;
-use super::place::remove_tree;
 use super::symlink::put_link;
 use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, optional_name, optional_path,
     read_path,
 };
 use crate::apt::Database;
+use crate::unfinished::Unfinished;
 
 /// Neither sources nor products may have more bytes in all.
 const MOST_BYTES: u64 = 8 << 30;
@@ -166,7 +166,7 @@ impl SourceBuild {
         fs::File::create_new(work.join(LOG)).map_err(failed)?;
         chown(work.join(LOG), Some(user.uid), Some(user.gid)).map_err(failed)?;
         let until = Instant::now() + self.deadline;
-        let build = Build { user: &user, room, directory: &work, until };
+        let build = Build { user: &user, room, directory: &work, until, stop: context.stop };
         let tree = work.join("source");
         match &self.source {
             Source::Directory(path) => {
@@ -329,11 +329,12 @@ impl Kind for SourceBuild {
         }
         let source = state.source.ok_or_else(|| ResourceError(self.source.missing()))?;
         let scratch = self.beside(context.machine, |name| format!(".toril-build-{name}"));
-        // Of an apply that was killed.
-        remove_tree(&scratch)?;
+        let failed = |error: io::Error| ResourceError(format!("cannot make {}: {error}", scratch.display()));
+        let unfinished = Unfinished::begin(context.machine, &scratch).map_err(failed)?;
         let built = self.build(context, &source, &scratch, log);
         let installed = built.and_then(|stamp| self.install(context, &stamp, &scratch.join("tree")));
-        installed.and(remove_tree(&scratch)).inspect_err(|_| drop(remove_tree(&scratch)))
+        let removed = unfinished.remove().map_err(failed);
+        installed.and(removed)
     }
 
     fn provides(&self) -> Vec<Thing> {

@@ -49,7 +49,11 @@ pub(super) fn fetch(
     ];
     let apt_get = |words: &[&str]| {
         let words = options.iter().map(String::as_str).chain(words.iter().copied());
-        Command::new("apt-get", words).dir(directory).deadline(DEADLINE).output().map_err(ResourceError::new)
+        Command::new("apt-get", words)
+            .dir(directory)
+            .deadline(DEADLINE)
+            .output_unless(&|| context.is_stopped())
+            .map_err(ResourceError::new)
     };
     log("fetching the lists of source packages");
     apt_get(&["update", "--error-on=any"])?;

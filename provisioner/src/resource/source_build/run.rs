@@ -4,11 +4,12 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use toril_machine::{Command, User};
+use toril_machine::{Command, CommandError, User};
 
 use super::room::Room;
 use crate::resource::ResourceError;
@@ -35,6 +36,8 @@ pub(super) struct Build<'b> {
     pub(super) room: Room,
     pub(super) directory: &'b Path,
     pub(super) until: Instant,
+    /// Unlike dpkg, it may be ended half-way.
+    pub(super) stop: &'b AtomicBool,
 }
 
 impl Build<'_> {
@@ -62,7 +65,7 @@ impl Build<'_> {
         let start = Instant::now();
         let (sender, receiver) = channel();
         let finished = thread::scope(|scope| {
-            scope.spawn(move || sender.send(command.run()));
+            scope.spawn(move || sender.send(command.run_unless(&|| self.stop.load(Ordering::Relaxed))));
             loop {
                 match receiver.recv_timeout(TELL) {
                     Ok(finished) => return Some(finished),
@@ -81,7 +84,10 @@ impl Build<'_> {
                 let said = if said.is_empty() { said } else { format!(": {said}") };
                 format!("{what} {}{said}", finished.how())
             }
-            Some(Err(toril_machine::CommandError::TimedOut { .. })) => {
+            Some(Err(CommandError::Stopped { .. })) => {
+                return Err(ResourceError(format!("{what} was ended, since the run was stopped")));
+            }
+            Some(Err(CommandError::TimedOut { .. })) => {
                 format!("{what} was not done by its deadline and was ended")
             }
             Some(Err(error)) => format!("{what} could not be begun: {error}"),
@@ -101,8 +107,10 @@ impl Build<'_> {
         // What runs it may be killed: then nobody is there who would install what comes of it.
         let mut words = vec!["setpriv", "--pdeathsig", "KILL", "--"];
         words.extend(["choom", "-n", "1000", "--", "nice", "-n", "10"]);
-        // The kernel ends all processes of a namespace with its first one.
+        // The kernel ends all processes of a namespace with its first one. That is a shell: what changes its user forgets
+        // whose death it is to die of.
         words.extend(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--ipc", "--"]);
+        words.extend(["sh", "-c", "\"$@\"; exit $?", "sh"]);
         words.extend(["prlimit", &limits, &size, "--core=0", "--"]);
         words.extend(["setpriv", &ids[0], &ids[1], "--clear-groups", "--no-new-privs", "--"]);
         // The log's name is a word, and no text of a shell.

@@ -1,4 +1,6 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use sha2::{Digest, Sha256};
 
@@ -33,7 +35,7 @@ impl Scene {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { machine: &self.machine, facts: &self.fake.facts }
+        self.fake.context_on(&self.machine)
     }
 
     fn sources(&self, text: &str) {
@@ -163,6 +165,27 @@ fn what_fails_leaves_the_old_one_as_it_was() {
         assert!(error.contains(why), "{script}: {error}");
         assert_eq!(scene.built(), good, "{script}");
     }
+}
+
+#[test]
+fn one_ends_at_once_where_the_run_is_stopped() {
+    let Some(scene) = scene() else { return };
+    let start = Instant::now();
+    let stopped = || {
+        thread::sleep(Duration::from_millis(300));
+        STOP.store(true, Ordering::Relaxed);
+    };
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let resource = scene.resource("trap '' TERM; sleep 300", "");
+    let error = thread::scope(|scope| {
+        scope.spawn(stopped);
+        let context = Context { stop: &STOP, ..scene.context() };
+        resource.apply(context, &[], &mut |_| {}).unwrap_err().to_string()
+    });
+    assert_eq!(error, "the build was ended, since the run was stopped");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let names = fs::read_dir(scene.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names.map(|name| name.into_string().unwrap()).any(|name| name.starts_with(".toril")));
 }
 
 #[test]

@@ -16,8 +16,9 @@ use toril_machine::Probe;
 use self::stream::{Format, Stream};
 use super::download::{copy_hashed, parse_hex};
 use super::manifest::Manifest;
-use super::place::{put_in_place, remove_tree};
+use super::place::put_in_place;
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, parsed, read_path};
+use crate::unfinished::Unfinished;
 
 #[derive(Debug)]
 struct Unpack {
@@ -178,15 +179,14 @@ impl Kind for Unpack {
         let archive = self.open(context)?;
         let (place, scratch) = (context.machine.path(&self.path), self.scratch(context));
         let failed = |error: io::Error| ResourceError(format!("cannot make {}: {error}", self.path));
-        // Of an apply that was killed.
-        remove_tree(&scratch)?;
+        let unfinished = Unfinished::begin(context.machine, &scratch).map_err(failed)?;
         DirBuilder::new().mode(0o700).create(&scratch).map_err(failed)?;
         log(&format!("unpacking {}", self.archive));
         let tree = scratch.join("tree");
         let filled = self.fill(context, archive, &tree);
         let filled = filled.and_then(|_| put_in_place(&tree, &place).map_err(failed));
         // What was there before, if anything, is in it now.
-        let removed = remove_tree(&scratch);
+        let removed = unfinished.remove().map_err(failed);
         filled.and(removed)
     }
 
@@ -243,7 +243,7 @@ mod tests {
         }
 
         fn context(&self) -> Context<'_> {
-            Context { machine: &self.machine, facts: &self.fake.facts }
+            self.fake.context_on(&self.machine)
         }
 
         /// What is in the directory afterwards, or why not.
