@@ -44,13 +44,6 @@ pub(super) fn last_words(log: &str, count: usize) -> String {
     lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
 }
 
-/// Whether the host will tell all its host keys and has not done so yet. OpenSSH does that once somebody has logged in.
-pub(super) fn awaits_host_keys(log: &str) -> bool {
-    let is_openssh =
-        last(log, "remote software version ").is_some_and(|server| server.starts_with("OpenSSH_"));
-    is_openssh && !log.contains("rtype hostkeys-00@openssh.com")
-}
-
 /// Whether ssh has written its last words.
 pub(super) fn ended(log: &str) -> bool {
     log.contains("Transferred: ")
@@ -74,15 +67,6 @@ pub(super) fn end(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn host_keys_are_awaited_from_openssh_only() {
-        let server = "debug1: Remote protocol version 2.0, remote software version OpenSSH_9.2p1 Debian-2\n";
-        let told = "debug1: client_input_global_request: rtype hostkeys-00@openssh.com want_reply 0\n";
-        assert!(awaits_host_keys(server));
-        assert!(!awaits_host_keys(&format!("{server}{told}")));
-        assert!(!awaits_host_keys(&server.replace("OpenSSH", "dropbear")));
-    }
 
     #[test]
     fn the_end_of_a_connection_is_explained() {

@@ -13,7 +13,6 @@ use std::time::Duration;
 use openssh::Session;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::time::Instant;
 use toril_inventory::Ssh;
 
 use crate::image::AgentImage;
@@ -22,7 +21,7 @@ use crate::start::{Script, StartError, Sudo, remote_command};
 
 use super::classify::classify;
 use super::error::ConnectError;
-use super::log::{ConnectionInfo, awaits_host_keys, end, ended, info};
+use super::log::{ConnectionInfo, end, ended, info};
 use super::standing::Standing;
 use super::{LOGIN, Options};
 
@@ -31,8 +30,6 @@ const PREFIX: &str = "toril-ssh-";
 const OWNER: &str = "owner";
 /// Longest directory: ssh binds its socket under a longer temporary name, and a socket's path has 108 bytes.
 const LONGEST: usize = 60;
-/// How long a host that somebody has logged in to may take to tell its host keys, until that is no more waited for.
-const HOST_KEYS: Duration = Duration::from_millis(200);
 /// How long the master stays when the program that started it was killed, in seconds.
 const PERSIST: u32 = 10;
 
@@ -91,7 +88,6 @@ impl Master {
             return Err(failed());
         }
         let keep = UnixStream::connect(&socket).map_err(|_| failed())?;
-        host_keys_told(&log).await;
         Ok(Self::of(place, keep, false))
     }
 
@@ -193,16 +189,6 @@ impl Place {
             Place::Own(directory, _) => ["master", "log", "stderr"].map(|name| directory.path().join(name)),
             Place::Standing(standing) => standing.files(),
         }
-    }
-}
-
-/// Waits until the host has told its host keys, which it does before it serves anybody. It sends nothing more before it
-/// hears that they have arrived, and this side's kernel says that at once only along with something else, such as the
-/// request for a session; alone, 40 ms later. A request that is on its way already does not help.
-async fn host_keys_told(log: &Path) {
-    let until = Instant::now() + HOST_KEYS;
-    while awaits_host_keys(&read(log)) && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
