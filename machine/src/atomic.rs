@@ -41,7 +41,9 @@ pub fn write_atomically(
     attributes: Option<FileAttributes>,
 ) -> Result<(), WriteError> {
     let write = || -> io::Result<()> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
+        // Of a name alone it is the current one.
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".toril-").tempfile_in(directory)?;
         file.write_all(content)?;
         match attributes {
