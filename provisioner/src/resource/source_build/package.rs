@@ -5,6 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use toril_machine::{Command, Probe};
 
 use crate::apt::lists::source_lists;
@@ -68,9 +69,13 @@ pub(super) fn fetch(
         }
     })?;
     fs::remove_dir_all(apt).map_err(failed)?;
+    // From here on it stays as it was verified.
+    chown(directory, Some(geteuid().as_raw()), None).map_err(failed)?;
     let files = fs::read_dir(directory).map_err(failed)?;
     let mut names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
-    names.find(|name| name.ends_with(".dsc")).ok_or_else(|| {
+    // It becomes a word of a script.
+    let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "._+~-:%".contains(c));
+    names.find(|name| name.ends_with(".dsc") && is_plain(name)).ok_or_else(|| {
         ResourceError(format!("apt fetched no description of the source package {name} {version}"))
     })
 }
