@@ -320,8 +320,8 @@ impl Worker {
         let stop = Arc::clone(&self.stop);
         let mut told = String::new();
         let mut waiting = |line: &str| {
-            // The same wait is told once.
-            let who = line.rsplit_once(", ").map_or(line, |(who, _)| who);
+            // The same wait is told once, however long it has been.
+            let who = line.split_once(" of ").map_or(line, |(_, who)| who);
             if told != who {
                 told = who.to_owned();
                 let event =

@@ -50,6 +50,14 @@ echo 'deb [trusted=yes] file:/repo ./' > /etc/apt/sources.list
 apt-get update -qq; apt-get install -qq t-conf=1 > /dev/null; echo mine > /etc/t-conf
 "#;
 
+/// Has the real needrestart restart services by itself after every transaction, and leave a sign where it runs: its
+/// configuration is a program.
+const NEEDRESTART: &str = r#"
+apt-get update -qq; apt-get install -qq --no-install-recommends needrestart > /dev/null
+echo '$nrconf{restart} = "a"; open my $sign, ">>", "/tmp/needrestart-ran"; print $sign "ran
+"; 1;' > /etc/needrestart/conf.d/e2e.conf
+"#;
+
 /// Kills dpkg while a package's script runs.
 fn kill_dpkg(sandbox: &Sandbox, package: &str, sign: &str, go: &str) {
     sandbox.sudo(&format!(
@@ -95,7 +103,9 @@ fn a_lock_holds_a_host(sandbox: &Sandbox, files: &TempDir) {
     toril(&["apply", &host, "--recipe", &locked])
         .exits(2)
         .shows("`sha256` of `file` is missing, and no lock has it");
-    toril(&["recipe", "lock", "--recipe", &locked]).exits(0).shows("locked.lock is written");
+    // As it is mostly done: beside the recipe.
+    let lock = Toril::new(&["recipe", "lock", "--recipe", "locked.toml"]).dir(files.path()).run();
+    lock.exits(0).shows("locked.lock is written");
     toril(&["apply", &host, "--recipe", &locked]).exits(0);
     toril(&["recipe", "lock", &host, "--recipe", &locked]).exits(0).shows(": debian 12, 1 package, kernel ");
     toril(&["check", &host, "--recipe", &locked]).exits(0).shows(", locked by ");
@@ -236,7 +246,9 @@ fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
     let Some(sandbox) = Sandbox::fresh("apt") else { return };
     let host = sandbox.host();
     let files = tempfile::tempdir().unwrap();
+    sandbox.sudo(NEEDRESTART);
     sandbox.sudo(REPOSITORY);
+    sandbox.sudo("test -s /tmp/needrestart-ran");
     kill_dpkg(&sandbox, "t-slow", "/tmp/in-postinst", "/tmp/go");
     sandbox.sudo("touch /var/lib/apt/lists/partial/half_Packages");
     sandbox.sudo(HOLDER);
@@ -253,10 +265,13 @@ fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
         .shows("fetch the package lists: 1 list half-downloaded");
     assert_eq!(sandbox.sudo("sha256sum /var/lib/dpkg/status; ls -A /var/lib/apt/lists/partial"), before);
     let mut apply = Toril::new(&["apply", &host, "--recipe", &all, "--verbose"]).spawn();
-    apply.wait_for(", which holds /var/lib/dpkg/lock-frontend, ");
-    sandbox.sudo("touch /tmp/free");
+    apply.wait_for("packages: waiting: perl, pid ");
+    apply.wait_for(" s of 10m: `perl /tmp/hold.pl` holds /var/lib/dpkg/lock-frontend");
+    sandbox.sudo("touch /tmp/free; rm /tmp/needrestart-ran");
     apply.wait().exits(0).shows("step 1 of ").shows("changed packages");
     assert_eq!(sandbox.ssh("cat /etc/t-conf"), "mine\n", "the changed file is kept");
+    sandbox
+        .sudo("! test -e /tmp/needrestart-ran; grep -q \"needrestart is suspended\" /var/log/toril-apt.log");
     toril(&["apply", &host, "--recipe", &all]).exits(0).shows("nothing to change");
 
     // dpkg killed while it unpacked, whatever the recipe is about.

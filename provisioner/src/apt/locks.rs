@@ -50,6 +50,23 @@ impl Holder {
             }
         }
     }
+
+    /// What stands in a line that a terminal may cut off: a short name and how long first, all of it after that.
+    fn waiting(&self, waited: &str, of: &str) -> String {
+        match self {
+            Holder::CloudInit => {
+                format!("waiting: cloud-init, {waited} of {of}: it has not ended its first boot")
+            }
+            Holder::Process { lock, pid, command, unit, .. } => {
+                let unit = unit.as_ref().map(|unit| unit.trim_end_matches(".service"));
+                let program =
+                    command.as_ref().and_then(|command| command.split(' ').next()?.rsplit('/').next());
+                let name = unit.or(program).unwrap_or("a process");
+                let command = command.as_ref().map(|command| format!("`{command}` ")).unwrap_or_default();
+                format!("waiting: {name}, pid {pid}, {waited} of {of}: {command}holds {lock}")
+            }
+        }
+    }
 }
 
 impl fmt::Display for Holder {
@@ -130,6 +147,7 @@ pub(super) fn short(time: Duration) -> String {
 /// later ones not for the lists. Gives up when `stop` becomes true.
 pub(super) fn wait(stop: &AtomicBool, log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
     let start = Instant::now();
+    let (mut told, mut next) = (None, Duration::ZERO);
     loop {
         let Some(holder) = holder(&Machine::this())? else { return Ok(()) };
         let (who, waited) = (holder.who(), short(start.elapsed()));
@@ -141,7 +159,12 @@ pub(super) fn wait(stop: &AtomicBool, log: &mut dyn FnMut(&str)) -> Result<(), R
                 "waited {waited} for {who}; look at what it is doing, and run this again when it has ended"
             )));
         }
-        log(&format!("waiting: {who}, {waited} of {}", short(PATIENCE)));
+        // At first each second, and then seldom: it may be ten minutes in a log.
+        if told.as_ref() != Some(&who) || start.elapsed() >= next {
+            log(&holder.waiting(&waited, &short(PATIENCE)));
+            next = start.elapsed() + Duration::from_secs(if start.elapsed().as_secs() < 5 { 1 } else { 10 });
+            told = Some(who);
+        }
         thread::sleep(Duration::from_secs(1));
     }
 }
@@ -175,6 +198,18 @@ mod tests {
             process(&machine, LOCKS[0], 812).to_string(),
             "apt-daily.service `/usr/bin/apt-get update`, pid 812, which holds /var/lib/dpkg/lock-frontend, \
              running for 1m40"
+        );
+        assert_eq!(
+            process(&machine, LOCKS[0], 812).waiting("1m40", "10m"),
+            "waiting: apt-daily, pid 812, 1m40 of 10m: `/usr/bin/apt-get update` holds /var/lib/dpkg/lock-frontend"
+        );
+        assert_eq!(
+            process(&machine, LOCKS[1], 7).waiting("0 s", "10m"),
+            "waiting: a process, pid 7, 0 s of 10m: holds /var/lib/dpkg/lock"
+        );
+        assert_eq!(
+            Holder::CloudInit.waiting("7 s", "10m"),
+            "waiting: cloud-init, 7 s of 10m: it has not ended its first boot"
         );
         assert_eq!(
             process(&machine, LOCKS[1], 7).to_string(),
