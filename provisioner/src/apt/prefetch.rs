@@ -22,8 +22,8 @@ const PLACE: &str = "/var/cache/apt/toril";
 /// What says where packages come from.
 const SOURCES: &str = "/etc/apt";
 
-/// How long a mirror may take for the lists.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a mirror may take for the lists: others wait for them. In the packages' turn it has longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long fetched lists count as the newest.
 const FRESH: Duration = Duration::from_secs(15 * 60);

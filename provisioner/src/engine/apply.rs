@@ -138,7 +138,7 @@ impl Run<'_, '_> {
             return self.skip(index, format!("it needs `{}`, which failed", recipe.resources[*culprit].name));
         }
         if declared.resource.may_use_apt() {
-            self.wait_for_lists();
+            self.wait_for_lists(&declared.name);
         }
         match observe_to_apply(declared, self.context) {
             ItemState::Satisfied | ItemState::Undecidable { .. } => self.counts.satisfied += 1,
@@ -205,9 +205,12 @@ impl Run<'_, '_> {
         self.beforehand = Some(Beforehand::begin(self.scope, name, packages, context, self.stop, self.tell));
     }
 
-    fn wait_for_lists(&self) {
+    fn wait_for_lists(&self, resource: &str) {
+        let told = |line: &str| {
+            (self.tell)(Event::Progress { resource: resource.to_owned(), line: line.to_owned() });
+        };
         if let Some(beforehand) = &self.beforehand {
-            beforehand.wait_for_lists();
+            beforehand.wait_for_lists(&told);
         }
     }
 
@@ -265,7 +268,7 @@ impl Run<'_, '_> {
                 continue;
             }
             // What it runs may use apt.
-            self.wait_for_lists();
+            self.wait_for_lists(&handler.name);
             let start = Instant::now();
             let resource = handler.name.clone();
             (self.tell)(Event::Started { resource: resource.clone() });

@@ -108,9 +108,13 @@ impl<'s> Beforehand<'s> {
         Beforehand { shared, thread }
     }
 
-    /// Waits until apt's lock on the lists is free again: whatever else uses apt would fail on it.
-    pub(super) fn wait_for_lists(&self) {
+    /// Waits until apt's lock on the lists is free again: whatever else uses apt would fail on it. Tells that it does.
+    pub(super) fn wait_for_lists(&self, told: &dyn Fn(&str)) {
         let lists = self.shared.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        if *lists {
+            return;
+        }
+        told("waiting: apt's lists are being fetched, under a lock that this may need");
         let settled = self.shared.settled.wait_while(lists, |done| !*done);
         drop(settled.unwrap_or_else(PoisonError::into_inner));
     }
