@@ -162,6 +162,14 @@ fn explain(program: &str, args: &[&str], status: &str, output: &str) -> Resource
         ("Unable to locate package", "no source has this package; look at /etc/apt/sources.list*"),
         ("Temporary failure resolving", "the mirror's name cannot be resolved; look at the host's DNS"),
         (
+            "Connection failed",
+            "a mirror, or the proxy to it, closed the connection; look at the host's network and at /etc/apt/apt.conf.d",
+        ),
+        (
+            "Could not connect",
+            "a mirror, or the proxy to it, cannot be reached; look at the host's network and at /etc/apt/apt.conf.d",
+        ),
+        (
             "404  Not Found",
             "a source names a suite that its mirror no longer has; look at /etc/apt/sources.list*",
         ),
