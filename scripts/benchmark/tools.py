@@ -195,9 +195,12 @@ class Tools:
         """What carries out `work`: check, apply or first (an apply to a host that has nothing yet)."""
         if tool == "by hand":
             return ["sh", "by-hand-install.sh" if work == "first" else "by-hand-check.sh"]
-        if tool == "toril":
-            way = ["--parallel", str(len(self.hosts)), *(["--standing", "10m"] if standing else []),
-                   *(["-o", f"KexAlgorithms={self.exchange}"] if self.exchange else [])]
+        if tool.startswith("toril"):
+            way = ["--parallel", str(len(self.hosts)), *(["--standing", "10m"] if standing else [])]
+            if tool == "toril by russh":
+                way += ["--transport", "russh"]
+            elif self.exchange:
+                way += ["-o", f"KexAlgorithms={self.exchange}"]
             what = ["check"] if work == "check" else ["apply", "--yes"]
             return [self.toril, *what, "--recipe", "recipe.toml", *way, "all"]
         if tool == "Ansible":
