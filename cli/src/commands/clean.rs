@@ -34,7 +34,7 @@ pub(super) fn clean(arguments: &Clean) -> Result<Status, UsageError> {
     let targets = chooser.targets(&arguments.hosts.hosts, &arguments.hosts.way)?;
     let view = View::new(&arguments.hosts.way.output);
     let targets = reach::ways(targets, &reach::way(&arguments.hosts.way)?)?;
-    let fleet = Rc::new(Fleet::new(&arguments.hosts, targets.len()));
+    let fleet = Rc::new(Fleet::new(&arguments.hosts));
     let dry_run = arguments.dry_run;
     let shown = view.clone();
     let outcomes = block_on(&view, async |interrupts: Interrupts| {

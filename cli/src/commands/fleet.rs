@@ -1,5 +1,6 @@
 //! Many hosts at once: how many at a time, and for how long each.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,10 @@ use toril_inventory::Host;
 const LOOK: Duration = Duration::from_secs(300);
 /// How long a host may be silent before the next one gets its turn: waiting for it costs nothing.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Hosts that get their turn at the same moment knock within this time, not at once: a jump host's sshd, or one that
-/// several names lead to, lets only so many in that have not logged in yet (`MaxStartups`).
+/// How many may be logging in before the next one waits a little: a jump host's sshd, or one that several names lead to,
+/// refuses some of them when there are ten (`MaxStartups` of sshd_config(5)).
+const AT_ONCE: usize = 8;
+/// How long that one waits at most.
 const JITTER: Duration = Duration::from_millis(200);
 /// How long a run may take to stop once its host's time is over.
 const STOPPING: Duration = Duration::from_secs(60);
@@ -30,13 +33,22 @@ const FETCHING: Duration = Duration::from_secs(10);
 /// How many hosts are worked on at once, and how long each may take.
 pub(super) struct Fleet {
     slots: Arc<Semaphore>,
-    /// Whether there are so many hosts that they could knock at the same door at once.
-    several: bool,
+    /// How many are logging in.
+    knocking: Cell<usize>,
     deadline: Option<Duration>,
 }
 
 /// That a host is one of those that are worked on.
 pub(super) struct Turn(Option<OwnedSemaphorePermit>);
+
+/// That one more is logging in.
+struct Knocking<'f>(&'f Cell<usize>);
+
+impl Drop for Knocking<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 impl Turn {
     /// Lets the next host begin, while this one is waited for.
@@ -46,9 +58,13 @@ impl Turn {
 }
 
 impl Fleet {
-    pub(super) fn new(arguments: &arguments::Hosts, hosts: usize) -> Fleet {
+    pub(super) fn new(arguments: &arguments::Hosts) -> Fleet {
         let slots = usize::try_from(arguments.parallel).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Fleet { slots: Arc::new(Semaphore::new(slots)), several: hosts > 1, deadline: arguments.deadline }
+        Fleet::of(slots, arguments.deadline)
+    }
+
+    fn of(slots: usize, deadline: Option<Duration>) -> Fleet {
+        Fleet { slots: Arc::new(Semaphore::new(slots)), knocking: Cell::new(0), deadline }
     }
 
     /// Waits until fewer hosts are worked on than may be.
@@ -65,11 +81,7 @@ impl Fleet {
         way: &Way,
         view: &View,
     ) -> Result<Client, ClientError> {
-        if self.several {
-            let random = RandomState::new().hash_one(&host.name);
-            let most = u64::try_from(JITTER.as_millis()).unwrap_or(1).max(1);
-            sleep(Duration::from_millis(random % most)).await;
-        }
+        let _knocking = self.knock(&host.name).await;
         let connecting = reach::connect(host, way, view);
         tokio::pin!(connecting);
         match timeout_at(Instant::now() + PATIENCE, &mut connecting).await {
@@ -79,6 +91,17 @@ impl Fleet {
                 connecting.await
             }
         }
+    }
+
+    /// Waits a moment where many are logging in; until the result is dropped, one more is.
+    async fn knock(&self, name: &str) -> Knocking<'_> {
+        if self.knocking.get() >= AT_ONCE {
+            let random = RandomState::new().hash_one(name);
+            let most = u64::try_from(JITTER.as_millis()).unwrap_or(1).max(1);
+            sleep(Duration::from_millis(1 + random % most)).await;
+        }
+        self.knocking.set(self.knocking.get() + 1);
+        Knocking(&self.knocking)
     }
 
     /// How long a host may be looked at.
@@ -121,11 +144,9 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::time::timeout;
 
-    fn fleet(parallel: usize, deadline: Option<Duration>) -> Fleet {
-        Fleet { slots: Arc::new(Semaphore::new(parallel)), several: false, deadline }
-    }
+    use super::*;
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -135,7 +156,7 @@ mod tests {
     #[test]
     fn so_many_at_once_and_no_more_until_one_gives_its_turn_back() {
         block_on(async {
-            let fleet = fleet(2, None);
+            let fleet = Fleet::of(2, None);
             let mut first = fleet.turn().await;
             let _second = fleet.turn().await;
             let soon = || timeout_at(Instant::now() + Duration::from_millis(50), fleet.turn());
@@ -146,13 +167,31 @@ mod tests {
     }
 
     #[test]
+    fn only_where_many_are_logging_in_the_next_one_waits() {
+        block_on(async {
+            let fleet = Fleet::of(100, None);
+            let mut knocking = Vec::new();
+            let at_once = || timeout(Duration::ZERO, fleet.knock("host"));
+            for _ in 0..AT_ONCE {
+                knocking.extend(at_once().await);
+            }
+            assert_eq!((knocking.len(), fleet.knocking.get()), (AT_ONCE, AT_ONCE));
+            assert!(at_once().await.is_err());
+            knocking.pop();
+            assert!(at_once().await.is_ok());
+            drop(fleet.knock("host").await);
+            assert_eq!(fleet.knocking.get(), AT_ONCE - 1);
+        });
+    }
+
+    #[test]
     fn what_is_fetched_has_the_time_that_is_left_and_a_little_more() {
         block_on(async {
             let start = Instant::now();
-            assert_eq!(fleet(1, None).rest(start), None);
-            let long = fleet(1, Some(Duration::from_secs(600)));
+            assert_eq!(Fleet::of(1, None).rest(start), None);
+            let long = Fleet::of(1, Some(Duration::from_secs(600)));
             assert_eq!(long.rest(start), Some(start + Duration::from_secs(600)));
-            let over = fleet(1, Some(Duration::from_millis(1))).rest(start).unwrap();
+            let over = Fleet::of(1, Some(Duration::from_millis(1))).rest(start).unwrap();
             assert!(over >= start + FETCHING && over < start + 2 * FETCHING, "{:?}", over - start);
         });
     }
@@ -160,7 +199,7 @@ mod tests {
     #[test]
     fn a_run_is_asked_to_stop_at_its_deadline_and_not_before() {
         block_on(async {
-            let fleet = fleet(1, Some(Duration::from_millis(50)));
+            let fleet = Fleet::of(1, Some(Duration::from_millis(50)));
             let interrupts = Interrupts::never();
             let quick = fleet.within_deadline(Instant::now(), &interrupts, async |_| 7).await;
             assert_eq!(quick, (Some(7), false));

@@ -34,7 +34,7 @@ pub(super) fn doctor(arguments: &Doctor) -> Result<Status, UsageError> {
     view.show(None, &Shown::Checks { checks: &here, all: true });
     let way = reach::way(&arguments.hosts.way)?;
     let targets = reach::ways(targets, &way)?;
-    let fleet = Rc::new(Fleet::new(&arguments.hosts, targets.len()));
+    let fleet = Rc::new(Fleet::new(&arguments.hosts));
     let outcomes = block_on(&view, async |interrupts: Interrupts| {
         let visits = targets
             .into_iter()

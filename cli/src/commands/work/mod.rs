@@ -212,7 +212,7 @@ fn work(
         view.show(None, &Shown::Note { text: &text });
     }
     let task = with_source(task, &view)?;
-    let fleet = Fleet::new(hosts, places.len());
+    let fleet = Fleet::new(hosts);
     let outcomes = block_on(&view, async |interrupts: Interrupts| {
         visit_all(places, task, fleet, view.clone(), interrupts).await
     })?;
