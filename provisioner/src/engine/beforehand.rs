@@ -87,6 +87,8 @@ impl<'s> Beforehand<'s> {
         let (theirs, resource) = (Arc::clone(&shared), resource.to_owned());
         tell(Event::Fetching { resource: resource.clone() });
         let thread = scope.spawn(move || {
+            // Whatever becomes of this thread: the engine waits for it.
+            let _settled = Settled(&theirs);
             let start = Instant::now();
             let is_over = || stop.load(Ordering::Relaxed) || theirs.unwanted.load(Ordering::Relaxed);
             let mut log = |line: &str| {
@@ -95,7 +97,6 @@ impl<'s> Beforehand<'s> {
             };
             let lists_done = || theirs.settle();
             let fetched = AptPackages::prefetch_together(&packages, context, &is_over, &lists_done, &mut log);
-            theirs.settle();
             let (packages, bytes) = *fetched.packages.as_ref().unwrap_or(&(0, 0));
             let trouble = fetched.packages.as_ref().err().map(|error| match is_over() {
                 true => "the run did not come to it".to_owned(),
@@ -129,6 +130,15 @@ impl<'s> Beforehand<'s> {
         self.shared.unwanted.store(true, Ordering::Relaxed);
         // Whatever it came to, it has told that.
         let _ = self.thread.join();
+    }
+}
+
+/// Has the lists done with when it is dropped.
+struct Settled<'t>(&'t Shared);
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        self.0.settle();
     }
 }
 
