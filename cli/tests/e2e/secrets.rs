@@ -62,9 +62,14 @@ impl Watch {
 
 impl Found {
     fn look(&mut self, pid: u32) {
-        // Before the environment: a child that is about to become another program still has both of its parent.
-        let line = command_line(pid);
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        // Both of one program: a process that becomes another one has for a moment the arguments of neither.
+        let (line, environment) = loop {
+            let line = command_line(pid);
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if command_line(pid) == line {
+                break (line, environment);
+            }
+        };
         let environment = String::from_utf8_lossy(&environment);
         // The client was given them so.
         let is_client = line.starts_with(TORIL);
