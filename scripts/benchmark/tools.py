@@ -129,6 +129,7 @@ grep -qx "A host for benchmarks: $1" /srv/benchmark/notice
 """
 INSTALL_BY_HAND = f"""
 set -e
+apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {' '.join(PACKAGES)}
 """
 
