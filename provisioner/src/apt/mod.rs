@@ -7,7 +7,6 @@ pub(crate) mod keyring;
 pub(crate) mod lists;
 mod locks;
 mod offers;
-mod paragraphs;
 mod prefetch;
 mod requirement;
 mod run;

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use deb822_fast::borrowed::BorrowedParser;
 use toril_machine::{Machine, Probe};
 
 use super::depends::Presence;
-use super::paragraphs::paragraphs;
 use crate::resource::ResourceError;
 
 /// dpkg's database, read without dpkg: `dpkg-query` takes hundreds of milliseconds, and `dpkg -s` exits 0 for
@@ -84,33 +84,37 @@ impl Database {
 
     /// Takes the packages of a file of dpkg's over those known before.
     fn take(&mut self, text: &str, path: &str) -> Result<(), ResourceError> {
-        for paragraph in paragraphs(text) {
-            let paragraph =
-                paragraph.map_err(|error| ResourceError(format!("{path} cannot be read: {error}")))?;
-            let (Some(name), Some(status)) = (paragraph.get("Package"), paragraph.get("Status")) else {
+        // Nothing is copied before it is known to be wanted: there are thousands of fields.
+        let paragraphs = BorrowedParser::new(text).parse_all();
+        let paragraphs =
+            paragraphs.map_err(|error| ResourceError(format!("{path} cannot be read: {error}")))?;
+        for paragraph in paragraphs {
+            let (Some(name), Some(status)) =
+                (paragraph.get_single("Package"), paragraph.get_single("Status"))
+            else {
                 continue;
             };
             let [selection, flag, state] = status.split_whitespace().collect::<Vec<_>>()[..] else {
                 continue;
             };
-            let field = |name: &str| paragraph.get(name).unwrap_or_default();
-            let version = field("Version").to_owned();
+            let field = |name: &str| paragraph.get_field(name).map(|field| field.join()).unwrap_or_default();
+            let version = field("Version");
             // A foreign architecture's package of the same name does not provide the programs wanted here.
-            if !matches!(paragraph.get("Architecture"), None | Some("amd64" | "all")) {
+            if !matches!(paragraph.get_single("Architecture"), None | Some("amd64" | "all")) {
                 self.foreign.insert(name.to_owned(), version);
                 continue;
             }
             let depends = [field("Pre-Depends"), field("Depends")];
-            let depends: Vec<&str> = depends.into_iter().filter(|text| !text.is_empty()).collect();
+            let depends: Vec<String> = depends.into_iter().filter(|text| !text.is_empty()).collect();
             let package = PackageState {
                 state: state.to_owned(),
                 reinstall_required: flag != "ok",
-                source: paragraph.get("Source").map(str::to_owned),
+                source: paragraph.get_single("Source").map(str::to_owned),
                 version,
                 held: selection == "hold",
-                conffiles: field("Conffiles").to_owned(),
+                conffiles: field("Conffiles"),
                 depends: depends.join(", "),
-                provides: field("Provides").to_owned(),
+                provides: field("Provides"),
             };
             self.packages.insert(name.to_owned(), package);
         }
