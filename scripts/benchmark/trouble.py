@@ -55,7 +55,7 @@ class Trouble:
 
         lines = [f"[groups.good]\nhosts = {json.dumps([host.name for host in self.good])}\n"]
         lines += [entry(host.name, host, host.known_hosts) for host in self.good]
-        lines.append(entry("dying", dying, dying.known_hosts, 'vars = { look = "touch /tmp/looking; sleep 60" }'))
+        lines.append(entry("dying", dying, dying.known_hosts, 'vars = { look = "sleep 60" }'))
         lines += [entry(f"changed-{number}", host, f"known-{number}") for number, host in enumerate(self.good[:CHANGED])]
         lines += [f'[hosts.hanging-{number}]\naddress = "127.0.0.1"\nport = {listener.getsockname()[1]}\n'
                   for number, listener in enumerate(self.listeners)]

@@ -167,7 +167,7 @@ fn a_build_ends_and_nothing_is_left(sandbox: &Sandbox, recipe: &str) {
     let arguments = ["apply", &host, "--recipe", &slow, "--yes"];
     let begun = || {
         let apply = Toril::new(&arguments).spawn();
-        sandbox.sudo("for i in $(seq 600); do [ -e /srv/.toril-build-prefix/work/source/begun ] && exit; sleep 0.05; done; exit 1");
+        sandbox.sudo("for i in $(seq 600); do [ \"$(find /srv/.toril-build-prefix -name begun)\" ] && exit; sleep 0.05; done; exit 1");
         apply
     };
     let gone =
