@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Instant;
@@ -55,11 +55,9 @@ pub fn apply(
         let mut run = Run {
             recipe,
             context: Context { machine, facts, stop },
-            stop,
             tell: &tell,
             scope,
-            ahead: None,
-            beforehand: None,
+            fetching: Fetching::Undecided,
             failed: BTreeSet::new(),
             failed_handlers: BTreeSet::new(),
             installed: BTreeSet::new(),
@@ -87,13 +85,10 @@ pub fn apply(
 struct Run<'s, 'e> {
     recipe: &'e Recipe,
     context: Context<'e>,
-    stop: &'e AtomicBool,
     tell: Tell<'e>,
     /// What is fetched beforehand is fetched in a thread of this.
     scope: &'s Scope<'s, 'e>,
-    /// What can be fetched beforehand, once something has to change; or that nothing can.
-    ahead: Option<Option<Ahead>>,
-    beforehand: Option<Beforehand<'s>>,
+    fetching: Fetching<'s>,
     /// Positions of the resources that failed or were skipped.
     failed: BTreeSet<usize>,
     /// Positions of the handlers that failed.
@@ -103,13 +98,24 @@ struct Run<'s, 'e> {
     counts: Counts,
 }
 
-impl Run<'_, '_> {
+/// How far fetching packages beforehand has come.
+enum Fetching<'s> {
+    /// Nothing had to change yet.
+    Undecided,
+    /// It begins in a later resource's turn.
+    Later(Ahead),
+    Underway(Beforehand<'s>),
+    /// It has ended, or there is nothing to be fetched.
+    Over,
+}
+
+impl<'s> Run<'s, '_> {
     /// Carries all resources out; whether that was stopped.
     fn all(&mut self) -> bool {
         let recipe = self.recipe;
         let mut stopped = false;
         for (index, declared) in recipe.resources.iter().enumerate() {
-            stopped = stopped || self.stop.load(Ordering::Relaxed);
+            stopped = stopped || self.context.is_stopped();
             if stopped {
                 self.skip(index, "the run was stopped".into());
             } else {
@@ -122,7 +128,7 @@ impl Run<'_, '_> {
         if !stopped {
             self.handlers();
         }
-        if let Some(beforehand) = self.beforehand.take() {
+        if let Some(beforehand) = self.take_beforehand() {
             beforehand.end();
         }
         stopped
@@ -192,24 +198,32 @@ impl Run<'_, '_> {
         let (recipe, context) = (self.recipe, self.context);
         let has_to_change =
             |at: usize| !observe_to_apply(&recipe.resources[at], context).changes().is_empty();
-        let Some(ahead) = *self.ahead.get_or_insert_with(|| Ahead::of(recipe, index, has_to_change)) else {
-            return;
-        };
+        if matches!(self.fetching, Fetching::Undecided) {
+            self.fetching = Ahead::of(recipe, index, has_to_change).map_or(Fetching::Over, Fetching::Later);
+        }
+        let Fetching::Later(ahead) = self.fetching else { return };
         if !context.machine.is_this() || !(ahead.from..ahead.packages).contains(&index) {
             return;
         }
-        self.ahead = Some(None);
         let all = std::iter::once(ahead.packages).chain(self.packages_to_go_with(ahead.packages));
         let packages = all.filter_map(|at| recipe.resources[at].resource.as_packages()).collect();
         let name = &recipe.resources[ahead.packages].name;
-        self.beforehand = Some(Beforehand::begin(self.scope, name, packages, context, self.stop, self.tell));
+        self.fetching = Fetching::Underway(Beforehand::begin(self.scope, name, packages, context, self.tell));
+    }
+
+    /// What is being fetched, for whoever waits for it or ends it.
+    fn take_beforehand(&mut self) -> Option<Beforehand<'s>> {
+        match std::mem::replace(&mut self.fetching, Fetching::Over) {
+            Fetching::Underway(beforehand) => Some(beforehand),
+            Fetching::Undecided | Fetching::Later(_) | Fetching::Over => None,
+        }
     }
 
     fn wait_for_lists(&self, resource: &str) {
         let told = |line: &str| {
             (self.tell)(Event::Progress { resource: resource.to_owned(), line: line.to_owned() });
         };
-        if let Some(beforehand) = &self.beforehand {
+        if let Fetching::Underway(beforehand) = &self.fetching {
             beforehand.wait_for_lists(&told);
         }
     }
@@ -222,7 +236,7 @@ impl Run<'_, '_> {
         companions: &[(usize, Vec<Change>)],
     ) -> Result<(), ResourceError> {
         let recipe = self.recipe;
-        let (stop, tell) = (self.stop, self.tell);
+        let tell = self.tell;
         let mut log =
             |line: &str| tell(Event::Progress { resource: declared.name.clone(), line: line.to_owned() });
         if declared.resource.as_packages().is_none() {
@@ -230,8 +244,8 @@ impl Run<'_, '_> {
         }
         let all = std::iter::once(index).chain(companions.iter().map(|(other, _)| *other));
         let packages: Vec<_> = all.filter_map(|at| recipe.resources[at].resource.as_packages()).collect();
-        let lists = self.beforehand.take().and_then(Beforehand::join);
-        AptPackages::apply_together(&packages, self.context, lists.as_ref(), stop, &mut log)
+        let lists = self.take_beforehand().and_then(Beforehand::join);
+        AptPackages::apply_together(&packages, self.context, lists.as_ref(), &mut log)
     }
 
     fn remember_handlers(

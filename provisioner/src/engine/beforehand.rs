@@ -80,7 +80,6 @@ impl<'s> Beforehand<'s> {
         resource: &str,
         packages: Vec<&'e AptPackages>,
         context: Context<'e>,
-        stop: &'e AtomicBool,
         tell: Tell<'e>,
     ) -> Beforehand<'s> {
         let shared = Arc::new(Shared::default());
@@ -90,7 +89,7 @@ impl<'s> Beforehand<'s> {
             // Whatever becomes of this thread: the engine waits for it.
             let _settled = Settled(&theirs);
             let start = Instant::now();
-            let is_over = || stop.load(Ordering::Relaxed) || theirs.unwanted.load(Ordering::Relaxed);
+            let is_over = || context.is_stopped() || theirs.unwanted.load(Ordering::Relaxed);
             let mut log = |line: &str| {
                 let line = format!("beforehand: {line}");
                 tell(Event::Progress { resource: resource.clone(), line });

@@ -1,7 +1,6 @@
 //! `apt-packages`: packages that are installed, at the versions named, from a release, held there or not.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 
 use debversion::Version;
 use toril_document::Table;
@@ -246,7 +245,6 @@ impl AptPackages {
         all: &[&AptPackages],
         context: Context<'_>,
         lists: Option<&Lists>,
-        stop: &AtomicBool,
         log: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
         let database = Database::read(context.machine)?;
@@ -256,8 +254,8 @@ impl AptPackages {
             let own = all.iter().filter(|one| one.hold.is_some());
             let own = own.flat_map(|one| one.install.iter().filter(|name| is_held(&database, name)));
             let own: Vec<&str> = own.map(String::as_str).collect();
-            apt::mark("unhold", &own, stop, log)?;
-            apt::install(&wishes, all.iter().any(|one| one.recommends), lists, stop, log)?;
+            apt::mark("unhold", &own, context.stop, log)?;
+            apt::install(&wishes, all.iter().any(|one| one.recommends), lists, context.stop, log)?;
         }
         // Only now: a pin that is there says that its release has been applied.
         for (_, pin) in all.iter().filter_map(|one| one.release.as_ref()) {
@@ -269,7 +267,7 @@ impl AptPackages {
         let database = Database::read(context.machine)?;
         for (hold, verb) in [(true, "hold"), (false, "unhold")] {
             let names: Vec<&str> = all.iter().flat_map(|one| one.to_mark(hold, &database)).collect();
-            apt::mark(verb, &names, stop, log)?;
+            apt::mark(verb, &names, context.stop, log)?;
         }
         Ok(())
     }
@@ -325,7 +323,7 @@ impl Kind for AptPackages {
         _: &[Change],
         log: &mut dyn FnMut(&str),
     ) -> Result<(), ResourceError> {
-        AptPackages::apply_together(&[self], context, None, &AtomicBool::new(false), log)
+        AptPackages::apply_together(&[self], context, None, log)
     }
 
     fn provides(&self) -> Vec<Thing> {
