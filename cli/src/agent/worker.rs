@@ -318,16 +318,9 @@ impl Worker {
 
     fn wait_for_packages(&mut self) -> Result<(), String> {
         let stop = Arc::clone(&self.stop);
-        let mut told = String::new();
         let mut waiting = |line: &str| {
-            // The same wait is told once, however long it has been.
-            let who = line.split_once(" of ").map_or(line, |(_, who)| who);
-            if told != who {
-                told = who.to_owned();
-                let event =
-                    toril_provisioner::Event::Progress { resource: "packages".into(), line: line.into() };
-                self.write(RunEvent::Provision { event });
-            }
+            let event = toril_provisioner::Event::Progress { resource: "packages".into(), line: line.into() };
+            self.write(RunEvent::Provision { event });
         };
         toril_provisioner::wait_for_packages(&stop, &mut waiting)
     }
