@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use toril_machine::Machine;
 
-use super::run::run_until;
+use super::run::{run_until, update};
 use super::transaction::{ARCHIVES, has_room};
 use super::{AptState, Database, Wish, offers};
 use crate::resource::ResourceError;
@@ -106,14 +106,7 @@ fn fetch_lists(
     let lists =
         Lists::begin(machine).map_err(|error| ResourceError(format!("cannot read {SOURCES}: {error}")))?;
     let is_over = || is_over() || lists.fetched.elapsed() > PATIENCE;
-    let update = ["update", "-o", "Acquire::Retries=1", "--error-on=any"];
-    run_until(&is_over, "apt-get", &update, log).or_else(|error| {
-        match error.0.contains("--error-on") || error.0.contains("Command line option") {
-            // apt before 2.1 does not know the option.
-            true => run_until(&is_over, "apt-get", &update[..update.len() - 1], log),
-            false => Err(error),
-        }
-    })?;
+    update(|args| run_until(&is_over, "apt-get", args, log))?;
     Ok(lists)
 }
 

@@ -51,6 +51,20 @@ pub(super) fn run_until(
     follow(command, (program, args), is_over, &|_| None, log)
 }
 
+/// Has package lists fetched by `apt-get`, which is given its arguments.
+pub(super) fn update(
+    mut apt_get: impl FnMut(&[&str]) -> Result<(), ResourceError>,
+) -> Result<(), ResourceError> {
+    let args = ["update", "-o", "Acquire::Retries=1", "--error-on=any"];
+    apt_get(&args).or_else(|error| {
+        match error.0.contains("--error-on") || error.0.contains("Command line option") {
+            // apt before 2.1 does not know the option.
+            true => apt_get(&args[..args.len() - 1]),
+            false => Err(error),
+        }
+    })
+}
+
 /// Runs a command with its output in the log, line by line told as well; `words` are what it is called by in errors.
 fn follow(
     mut command: Command,

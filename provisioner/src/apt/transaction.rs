@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use toril_machine::Machine;
 
 use super::prefetch::Lists;
-use super::run::run;
+use super::run::{run, update};
 use super::steps::{Step, steps};
 use super::{AptState, Caches, Database, Estimate, Wish, estimate, locks, offers};
 use crate::resource::ResourceError;
@@ -126,15 +126,7 @@ fn is_passing(error: &str) -> bool {
 
 fn fetch(log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
     // Unlike dpkg, this may be ended at any time: a mirror, or a method of apt's, can hang for ever.
-    let update =
-        ["--kill-after=10", "300", "apt-get", "update", "-o", "Acquire::Retries=1", "--error-on=any"];
-    run("timeout", &update, log).or_else(|error| {
-        match error.0.contains("--error-on") || error.0.contains("Command line option") {
-            // apt before 2.1 does not know the option.
-            true => run("timeout", &update[..update.len() - 1], log),
-            false => Err(error),
-        }
-    })
+    update(|args| run("timeout", &[&["--kill-after=10", "300", "apt-get"], args].concat(), log))
 }
 
 /// Refuses what will not fit, before anything is begun. Where apt cannot tell, its own error does later.
