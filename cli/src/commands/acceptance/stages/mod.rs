@@ -1,7 +1,7 @@
 //! The stages of an acceptance, one after the other.
 
+mod act;
 mod look;
-mod work;
 
 use std::time::Duration;
 
