@@ -14,8 +14,6 @@ mod gates;
 mod guests;
 mod kept;
 #[cfg(test)]
-mod overhead;
-#[cfg(test)]
 mod own_scripts;
 #[cfg(test)]
 mod place;

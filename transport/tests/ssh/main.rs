@@ -8,6 +8,5 @@
 
 mod connecting;
 mod delivery;
-mod measure;
 mod russh;
 mod support;

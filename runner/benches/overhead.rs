@@ -1,18 +1,29 @@
-//! What the runner adds to QEMU, in pairs: run with `--ignored --nocapture`.
+//! What the runner adds to QEMU, in pairs: `sudo cargo bench -p toril-runner`, on a quiet machine.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement prints, and fails as tests do"
+)]
+
+#[path = "../tests/runner/place.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
+mod place;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use toril_runner::Outcome;
 
-use crate::place::{boot, place};
+use place::{boot, place};
 
 const PAIRS: usize = 50;
 const BUDGET: Duration = Duration::from_millis(10);
 
-#[test]
-#[ignore = "a measurement: give it a quiet machine"]
-fn command_accepted_to_verdict_recorded_against_qemu_by_hand() {
+/// From the command's acceptance to the verdict on record, against QEMU by hand.
+fn main() {
     let Some(mut place) = place(true) else { return };
     place.options.run_as = Some("root".into());
     let suite = boot("pass", "10s");
