@@ -172,7 +172,7 @@ impl<'t> Transcript<'t> {
         }
         self.stderr.lines.finish(|line| found.error_line(line));
         for helper in &mut self.helpers {
-            helper.lines.finish(|line| note(&mut helper.last_line, line));
+            helper.lines.finish(|line| note_of_helper(&mut helper.last_line, line));
         }
     }
 
@@ -256,6 +256,14 @@ impl<'t> Transcript<'t> {
 fn note(last: &mut String, line: &str) {
     if !line.trim().is_empty() {
         line.trim().clone_into(last);
+    }
+}
+
+/// As [`note`] does, but keeps an error that only socat's notices follow, such as that it exits now.
+fn note_of_helper(last: &mut String, line: &str) {
+    let is_notice = |line: &str| line.contains(" socat[") && line.contains("] N ");
+    if last.is_empty() || is_notice(last) || !is_notice(line) {
+        note(last, line);
     }
 }
 
@@ -379,7 +387,7 @@ impl Observer for Transcript<'_> {
                 };
                 helper.capture.take(bytes);
                 helper.lines.take(bytes, |line| {
-                    note(&mut helper.last_line, line);
+                    note_of_helper(&mut helper.last_line, line);
                     look_for(awaited, index, line);
                 });
             }
@@ -453,6 +461,24 @@ mod tests {
             ("exceptional", false),
         ] {
             assert_eq!(is_exception(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn notices_of_socat_do_not_hide_its_errors() {
+        let mut last = String::new();
+        for (line, expected) in [
+            (
+                "2026/01/01 00:00:00 socat[2] N listening on AF=40",
+                "2026/01/01 00:00:00 socat[2] N listening on AF=40",
+            ),
+            ("2026/01/01 00:00:00 socat[2] E read(6): no", "2026/01/01 00:00:00 socat[2] E read(6): no"),
+            ("2026/01/01 00:00:00 socat[2] N exit(1)", "2026/01/01 00:00:00 socat[2] E read(6): no"),
+            ("", "2026/01/01 00:00:00 socat[2] E read(6): no"),
+            ("more", "more"),
+        ] {
+            note_of_helper(&mut last, line);
+            assert_eq!(last, expected, "{line}");
         }
     }
 }
