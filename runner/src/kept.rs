@@ -66,16 +66,28 @@ pub(crate) fn is_marked(folder: &Path) -> io::Result<bool> {
     fs::exists(folder.join(MARK))
 }
 
+/// What may be a run's folder among what is in `runs`: somebody may have put a file there.
+pub(crate) fn folders(runs: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(runs)? {
+        let entry = entry?;
+        // What is gone by now is none.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
+}
+
 /// The folders that runs have left on purpose in the folder `state`, the oldest first.
 pub fn kept_folders(state: &Path) -> io::Result<Vec<KeptFolder>> {
-    let entries = match fs::read_dir(state.join("runs")) {
+    let directories = match folders(&state.join("runs")) {
         // There was no run yet.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+        directories => directories?,
     };
     let mut kept = Vec::new();
-    for entry in entries {
-        let directory = entry?.path();
+    for directory in directories {
         if is_marked(&directory)? {
             let text = fs::read(directory.join(MARK));
             let of = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -148,6 +160,7 @@ mod tests {
             fs::create_dir_all(runs.join(name).join("source")).unwrap();
             fs::write(runs.join(name).join("source/data"), "x".repeat(5000)).unwrap();
         }
+        fs::write(runs.join("README"), "").unwrap();
         let purpose = |since| Purpose { since: Duration::from_secs(since), ..Purpose::now("me", "s.toml") };
         let text = |since| serde_json::to_vec(&purpose(since)).unwrap();
         fs::write(runs.join("run-first").join(MARK), text(1)).unwrap();

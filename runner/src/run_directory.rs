@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::account::Account;
-use crate::kept::{Purpose, is_marked, mark};
+use crate::kept::{Purpose, folders, is_marked, mark};
 
 const LOCK: &str = ".lock";
 
@@ -73,8 +73,7 @@ pub fn sweep(state: &Path) -> io::Result<()> {
 }
 
 fn sweep_runs(runs: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(runs)? {
-        let path = entry?.path();
+    for path in folders(runs)? {
         match File::open(path.join(LOCK)).map(|lock| (lock.try_lock(), lock)) {
             // Its mark is looked for once its run is gone: that is the last that a run does.
             Ok((Ok(()), _)) if is_marked(&path)? => {}
@@ -134,6 +133,20 @@ mod tests {
         drop((alive, next));
         assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 0);
     }
+
+    #[test]
+    fn what_is_no_folder_of_a_run_is_left_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let runs = state.path().join("runs");
+        fs::create_dir_all(runs.join("notes")).unwrap();
+        fs::write(runs.join("README"), "").unwrap();
+        std::os::unix::fs::symlink("README", runs.join("link")).unwrap();
+        std::os::unix::fs::symlink("loop", runs.join("loop")).unwrap();
+        super::sweep(state.path()).unwrap();
+        drop(RunDirectory::create(state.path()).unwrap());
+        assert_eq!(fs::read_dir(&runs).unwrap().count(), 4);
+    }
+
     #[test]
     fn one_that_is_kept_stays_and_no_sweep_removes_it() {
         let state = tempfile::tempdir().unwrap();
