@@ -116,6 +116,10 @@ impl<'s> Run<'s, '_> {
         let mut stopped = false;
         for (index, declared) in recipe.resources.iter().enumerate() {
             stopped = stopped || self.context.is_stopped();
+            // It has been told how that ended.
+            if self.installed.contains(&index) {
+                continue;
+            }
             if stopped {
                 self.skip(index, "the run was stopped".into());
             } else {
@@ -137,9 +141,6 @@ impl<'s> Run<'s, '_> {
     fn resource(&mut self, index: usize) {
         let recipe = self.recipe;
         let declared = &recipe.resources[index];
-        if self.installed.contains(&index) {
-            return;
-        }
         if let Some(culprit) = declared.after.iter().find(|before| self.failed.contains(before)) {
             return self.skip(index, format!("it needs `{}`, which failed", recipe.resources[*culprit].name));
         }
@@ -359,24 +360,36 @@ fn describe(changes: &[Change]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::recipe::{Bundle, HostInfo};
     use crate::resource::testing::Fake;
 
     fn run(fake: &Fake, resources: &str) -> (Applied, Vec<String>) {
+        run_with(fake, resources, |_, _| {})
+    }
+
+    /// The same, with what happens when a resource's turn begins.
+    fn run_with(
+        fake: &Fake,
+        resources: &str,
+        at_start: impl Fn(&str, &AtomicBool) + Sync,
+    ) -> (Applied, Vec<String>) {
         let text = format!("description = \"d\"\nsupports = [\"debian 12\"]\n{resources}");
         let host = HostInfo { name: "h".into(), user: "u".into() };
         let recipe = Recipe::read(&Bundle::of("r", text, Default::default()), &fake.facts, &host).unwrap();
         let mut events = Vec::new();
+        let stop = AtomicBool::new(false);
         let mut sink = |event: Event| {
             events.push(match event {
                 Event::Changed { resource, .. } => format!("changed {resource}"),
                 Event::Failed { resource, error } => format!("failed {resource}: {error}"),
                 Event::Skipped { resource, .. } => format!("skipped {resource}"),
+                Event::Started { resource } => return at_start(&resource, &stop),
                 _ => return,
             });
         };
-        let stop = AtomicBool::new(false);
         let applied = apply(&recipe, fake.context().machine, &fake.facts, &mut sink, &stop).unwrap();
         (applied, events)
     }
@@ -415,5 +428,27 @@ mod tests {
         assert!(!applied.converged());
         assert!(events[0].starts_with("failed directory: "), "{events:?}");
         assert_eq!(events[1..], ["skipped file", "changed other"]);
+    }
+
+    #[test]
+    fn what_was_told_of_with_others_is_not_told_again_when_the_run_is_stopped() {
+        let fake = Fake::new();
+        let status = fake.path("var/lib/dpkg/status");
+        std::fs::create_dir_all(status.parent().unwrap()).unwrap();
+        std::fs::write(&status, "").unwrap();
+        let packages = ["one", "two", "three"].map(|name| {
+            format!("[[resource]]\nname = \"{name}\"\napt-packages = {{ install = [\"p-{name}\"] }}\n")
+        });
+        let resources = packages.concat()
+            + "[[resource]]\nname = \"other\"\nfile = { path = \"/etc/o\", content = \"x\" }\n";
+        let (applied, events) = run_with(&fake, &resources, |_, stop| {
+            // No package is installed on this machine.
+            std::fs::remove_file(&status).unwrap();
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert!(applied.stopped && events[0].starts_with("failed one: "), "{events:?}");
+        assert_eq!(events[1..], ["skipped two", "skipped three", "skipped other"]);
+        let Counts { failed, skipped, .. } = applied.counts;
+        assert_eq!((failed, skipped), (1, 3));
     }
 }
