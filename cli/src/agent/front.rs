@@ -205,39 +205,44 @@ fn serve(
                 None => "there was no run on this host yet".into(),
             }),
         },
-        Request::Cancel { run, who } => match to_cancel(run.as_deref(), who.as_deref())? {
+        Request::Cancel { run, who } => match to_cancel(run.as_deref(), who)? {
             Ok(run) => match stop(&run.name()) {
                 Ok(()) => followed(&run, 0, client, writer)?,
                 Err(error) => refused(format!("cannot stop run {}: {error}", run.name())),
             },
-            Err(reason) => refused(reason),
+            Err(nothing) => nothing,
         },
         // The reader has taken these.
         Request::Stop { .. } | Request::Input { .. } => Report::Done,
     })
 }
 
-/// The run that is meant, if it is one that can be ended; otherwise why there is nothing to end.
-fn to_cancel(name: Option<&str>, who: Option<&str>) -> io::Result<Result<RunDirectory, String>> {
+/// The run that is meant, if it is one that can be ended; otherwise the answer why there is nothing to end.
+fn to_cancel(name: Option<&str>, who: Option<String>) -> io::Result<Result<RunDirectory, Report>> {
+    if let Some(who) = who {
+        let own = RunDirectory::find_alive(Some(&who))?;
+        return Ok(own.ok_or(Report::NoneOf { who }));
+    }
     let Some(run) = RunDirectory::find(name)? else {
-        return Ok(Err(match name {
+        return Ok(Err(refused(match name {
             Some(name) => {
                 format!("the host knows of no run {name}; without a name, the one that is at work is meant")
             }
             None => "there was no run on this host yet, so there is nothing to cancel".into(),
-        }));
+        })));
     };
     let ended = run.name();
     let alive = match name {
         Some(_) => run.has_worker()?.then_some(run),
-        None => RunDirectory::find_alive(who)?,
+        None => RunDirectory::find_alive(None)?,
     };
-    Ok(alive.ok_or_else(|| match name {
-        Some(_) => format!("run {ended} has ended already: `toril attach HOST {ended}` shows how"),
-        None => format!(
-            "no run{} is at work on this host; the newest, {ended}, has ended: `toril attach HOST` shows how",
-            who.map_or_else(String::new, |who| format!(" of {who}"))
-        ),
+    Ok(alive.ok_or_else(|| {
+        refused(match name {
+            Some(_) => format!("run {ended} has ended already: `toril attach HOST {ended}` shows how"),
+            None => format!(
+                "no run is at work on this host; the newest, {ended}, has ended: `toril attach HOST` shows how"
+            ),
+        })
     }))
 }
 

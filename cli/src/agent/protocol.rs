@@ -5,8 +5,8 @@ use toril_machine::{Facts, Fingerprint, LockHolder};
 use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
 use toril_runner::{Event as TestEvent, KeptFolder, OwnKernel, ProbeResult, Verified};
 
-/// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`] or
-/// [`Report::Refused`].
+/// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`], [`Report::NoneOf`]
+/// or [`Report::Refused`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// What the machine is.
@@ -72,7 +72,7 @@ pub(crate) enum Attached {
 /// A run: jobs to be done one after the other while nobody else may change or measure the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// Who asks, such as `ci@builder`.
+    /// Who asks, such as `ci@builder` or a CI's job: by this, a run is known as one's own.
     pub(crate) who: String,
     /// How long to wait for another run to end.
     pub(crate) wait: Duration,
@@ -144,6 +144,10 @@ pub(crate) enum Report {
     },
     /// The request is answered.
     Done,
+    /// None of the runs that are at work or wait is of whom it was asked for; whose that would be.
+    NoneOf {
+        who: String,
+    },
     /// The request cannot be answered; why, and what to do.
     Refused {
         reason: String,

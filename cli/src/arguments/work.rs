@@ -130,7 +130,8 @@ pub(crate) struct Cancel {
     pub(crate) host: String,
     /// The run; the newest that is at work or waits, if none is named.
     pub(crate) run: Option<String>,
-    /// Of the runs that are at work or wait, only one that was begun by you, on this machine.
+    /// Only a run that was begun by this job of a CI or, at a terminal, by you on this machine. Where there is none, nothing
+    /// is ended, and that is fine.
     #[arg(long, conflicts_with = "run")]
     pub(crate) mine: bool,
     #[command(flatten)]

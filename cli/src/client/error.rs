@@ -19,6 +19,9 @@ pub(crate) enum ClientError {
     /// The agent says why.
     #[error("{0}")]
     Refused(String),
+    /// What was asked for is of these, and they have nothing there.
+    #[error("no run of {0} is at work on this host or waits for it, so there is nothing to cancel")]
+    NoneOf(String),
     /// The connection broke in a run, and the run could not be found again.
     #[error("the connection was lost in the middle of run {run} and could not be had again: {last}")]
     Lost { host: String, run: String, last: String },
@@ -106,7 +109,10 @@ impl ClientError {
                 "the host keeps them as long as the run's journal: `toril attach HOST {run} --artifacts DIR` fetches them"
             )),
             // The agent's own words say it.
-            ClientError::Refused(_) | ClientError::Parcel(_) | ClientError::Interrupted => None,
+            ClientError::Refused(_)
+            | ClientError::NoneOf(_)
+            | ClientError::Parcel(_)
+            | ClientError::Interrupted => None,
         }
     }
 

@@ -197,7 +197,10 @@ impl Client {
             match opened {
                 Ok(run) => return Ok(run),
                 Err(
-                    error @ (ClientError::Refused(_) | ClientError::Unexpected | ClientError::Interrupted),
+                    error @ (ClientError::Refused(_)
+                    | ClientError::NoneOf(_)
+                    | ClientError::Unexpected
+                    | ClientError::Interrupted),
                 ) => return Err(error),
                 Err(error) => last = super::chain(&error),
             }

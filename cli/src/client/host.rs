@@ -196,6 +196,7 @@ impl Client {
     pub(super) async fn report(&mut self) -> Result<Report, ClientError> {
         match self.channel()?.receive().await? {
             Some(Incoming::Message(Report::Refused { reason })) => Err(ClientError::Refused(reason)),
+            Some(Incoming::Message(Report::NoneOf { who })) => Err(ClientError::NoneOf(who)),
             Some(Incoming::Message(report)) => Ok(report),
             Some(Incoming::Blob(_)) | None => Err(ClientError::Unexpected),
         }

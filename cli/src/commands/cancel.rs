@@ -6,7 +6,7 @@ use super::choices::Chooser;
 use super::hosts::block_on;
 use super::{UsageError, finish, problem, reach, work};
 use crate::arguments::Cancel;
-use crate::client::Trouble;
+use crate::client::{ClientError, Trouble};
 use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::{HostOutcome, Shown, View};
@@ -24,12 +24,20 @@ pub(super) fn cancel(arguments: &Cancel) -> Result<Status, UsageError> {
         let host = reach::host(&chosen, false, &view)?;
         let mut client = reach::connect_unless_interrupted(&host, &way, &view, &interrupts).await?;
         let mut tell = |told| reach::show(&view, &name, &told);
-        let ended = client.cancel(arguments.run.clone(), whose.clone(), &interrupts, &mut tell).await?;
+        let ended = match client.cancel(arguments.run.clone(), whose.clone(), &interrupts, &mut tell).await {
+            // Nothing of it is left, which is what is wanted.
+            Err(none @ ClientError::NoneOf(_)) => Err(none.to_string()),
+            other => Ok(other?),
+        };
         client.close().await?;
         Ok::<_, Trouble>(ended)
     })?;
     match result {
-        Ok(ended) => {
+        Ok(Err(none)) => {
+            view.show(Some(&name), &Shown::Note { text: &none });
+            outcome.statuses = vec![Status::Fine];
+        }
+        Ok(Ok(ended)) => {
             let (stopped, failed) = (ended.stopped, ended.failed);
             work::conclude(&mut outcome, ended);
             if stopped && !failed {

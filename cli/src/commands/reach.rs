@@ -139,8 +139,56 @@ fn login() -> String {
     ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "root".into())
 }
 
-/// Whom others are told of who find the host in use, such as `ci@builder`.
+/// Whom others are told of who find the host in use, and by what a run is known as one's own: a CI's job, or a user and
+/// machine such as `ci@builder`.
 pub(super) fn who() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}@{}", login(), host.trim())
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    job(&set).unwrap_or_else(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}@{}", login(), host.trim())
+    })
+}
+
+/// The CI's job that this program is a part of, as the environment tells. All jobs of a runner may have the same user and
+/// machine, and so may those of different projects.
+fn job(set: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let github = || {
+        let [repository, run, attempt, job] =
+            ["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT", "GITHUB_JOB"].map(set);
+        let (repository, run, attempt, job) = (repository?, run?, attempt?, job?);
+        // The jobs of a matrix have one name; a runner has one job at a time.
+        let runner = set("RUNNER_NAME").map_or_else(String::new, |name| format!(" on {name}"));
+        Some(format!("GitHub {repository} run {run} attempt {attempt} job {job}{runner}"))
+    };
+    let gitlab = || Some(format!("GitLab project {} job {}", set("CI_PROJECT_ID")?, set("CI_JOB_ID")?));
+    let travis = || Some(format!("Travis job {}", set("TRAVIS_JOB_ID")?));
+    github().or_else(gitlab).or_else(travis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_of_a_ci_is_told_from_every_other() {
+        let told = |set: &[(&str, &str)]| {
+            let value = |name: &str| set.iter().find(|(known, _)| *known == name);
+            job(&|name: &str| value(name).map(|(_, value)| (*value).to_owned()))
+        };
+        let github = [
+            ("GITHUB_REPOSITORY", "acme/kernel"),
+            ("GITHUB_RUN_ID", "17"),
+            ("GITHUB_RUN_ATTEMPT", "2"),
+            ("GITHUB_JOB", "toril"),
+            ("RUNNER_NAME", "lab 3"),
+        ];
+        assert_eq!(told(&github).as_deref(), Some("GitHub acme/kernel run 17 attempt 2 job toril on lab 3"));
+        assert_eq!(told(&github[..4]).as_deref(), Some("GitHub acme/kernel run 17 attempt 2 job toril"));
+        // What does not tell a job from others is not taken for one.
+        assert_eq!(told(&github[..3]), None);
+        let gitlab = [("CI_PROJECT_ID", "7"), ("CI_JOB_ID", "99")];
+        assert_eq!(told(&gitlab).as_deref(), Some("GitLab project 7 job 99"));
+        assert_eq!(told(&[("TRAVIS_JOB_ID", "5")]).as_deref(), Some("Travis job 5"));
+        assert_eq!(told(&[("CI", "true")]), None);
+    }
 }

@@ -62,6 +62,10 @@ impl Project {
             ("PATH", self.programs.path().to_str().unwrap()),
             ("CI", "true"),
             ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_REPOSITORY", "acme/kernel"),
+            ("GITHUB_RUN_ID", "17"),
+            ("GITHUB_RUN_ATTEMPT", "1"),
+            ("GITHUB_JOB", "toril"),
             ("GITHUB_STEP_SUMMARY", self.path("summary.md").to_str().unwrap()),
             ("TORIL_URL", &format!("file://{TORIL}")),
             ("TORIL_SHA256", &sum[..64]),
@@ -78,15 +82,29 @@ impl Project {
         self.step("Prepare the host and test there").run()
     }
 
+    /// Has the tests last long enough to be cancelled in their midst.
+    fn lasts(&self) {
+        let long = "\n[[test]]\nname = \"long\"\n[test.guest]\nkernel = \"builtin:toolkit\"\nappend = \"cases=1 seconds=60 name=long\"\n";
+        self.append("suite.toml", long);
+    }
+
     /// Begins the tests, and waits for their guest.
     fn begun(&self) -> Running {
-        let job = self.step("Prepare the host and test there").spawn();
+        self.has_guest(self.step("Prepare the host and test there").spawn())
+    }
+
+    /// Waits for a job's guest.
+    fn has_guest(&self, job: Running) -> Running {
         let until = Instant::now() + Duration::from_secs(60);
-        while !self.sandbox.processes().iter().any(|line| line.contains("name=long")) {
+        while !self.is_at_work() {
             assert!(Instant::now() < until, "no guest after a minute: {}", job.stdout_so_far());
             sleep(Duration::from_millis(50));
         }
         job
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.sandbox.processes().iter().any(|line| line.contains("name=long"))
     }
 
     fn fingerprint(&self) -> String {
@@ -161,8 +179,7 @@ fn a_workflow_ends_in_reports_and_leaves_the_host_clean_when_it_is_cancelled() {
         .env("TORIL_HOST_KEY", &format!("SHA256:{}", "A".repeat(43)));
     wrong.run().exits(1).shows("SHA256:AAAA");
 
-    let long = "\n[[test]]\nname = \"long\"\n[test.guest]\nkernel = \"builtin:toolkit\"\nappend = \"cases=1 seconds=60 name=long\"\n";
-    project.append("suite.toml", long);
+    project.lasts();
     let job = project.begun();
     job.signal(2);
     let cancelled = Instant::now();
@@ -176,4 +193,27 @@ fn a_workflow_ends_in_reports_and_leaves_the_host_clean_when_it_is_cancelled() {
     drop(job);
     project.step("End what a cancelled job left running").run().exits(0).shows("stopped before the end");
     project.is_free(cancelled);
+}
+
+#[test]
+fn a_cancelled_job_ends_its_own_run_and_no_other() {
+    let Some(project) = Project::new("ci-own") else { return };
+    project.append("toril.toml", "accel = \"tcg\"\n");
+    project.lasts();
+    // Of the same user on the same machine, as all that a runner does.
+    let tests = || project.step("Prepare the host and test there");
+    let other = project.has_guest(tests().env("GITHUB_REPOSITORY", "acme/other").spawn());
+    let mut waits = tests().spawn();
+    waits.wait_for("in use by GitHub acme/other run 17 attempt 1 job toril");
+    waits.signal(9);
+    drop(waits);
+    let end = || project.step("End what a cancelled job left running");
+    end().run().exits(0).shows("stopped before the end");
+    // Such as one that was cancelled before it began anything.
+    let none = "no run of GitHub acme/kernel run 17 attempt 1 job toril is at work";
+    end().run().exits(0).shows(none);
+    assert!(project.is_at_work(), "the other project's run was ended");
+    other.signal(2);
+    other.wait().exits(1).shows("stopped before the end");
+    project.is_free(Instant::now());
 }
