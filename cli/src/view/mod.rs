@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use acceptance::{OF_RECIPE, Promise, Verdict};
 pub(crate) use outcome::HostOutcome;
-pub(crate) use report::{ReportChoice, Reports, know, know_end};
+pub(crate) use report::{ReportChoice, Reports, know, know_end, unfit};
 pub(crate) use shown::{Choice, Shown};
 pub(crate) use trial::{Fault, Trial, TrialOutcome};
 

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use toril_machine::{Facts, write_atomically};
-use toril_provisioner::Event as ProvisionEvent;
+use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::report::{Format, HostRun, Report, annotations};
 
 use super::{HostOutcome, Shown, json};
@@ -173,6 +173,7 @@ impl Reports {
                     suite.filter(|choice| choice.origin != "built-in").map(|s| from_here(&s.origin));
             }
             Shown::Facts { facts } => know(self.run(host), facts),
+            Shown::Checks { checks, .. } => self.run(host).troubles.extend(unfit(checks)),
             Shown::Problem { doing, error, .. } => self.run(host).troubles.push(format!("{doing}: {error}")),
             Shown::Run { run } => self.event(host, run),
             _ => {}
@@ -312,6 +313,12 @@ fn print(mut to: impl Write, text: &str) -> Result<(), String> {
     to.write_all(text.as_bytes())
         .and_then(|()| to.flush())
         .map_err(|error| format!("cannot print the report: {error}"))
+}
+
+/// What keeps a host from doing the job at all.
+pub(crate) fn unfit(checks: &[Check]) -> impl Iterator<Item = String> {
+    let bad = checks.iter().filter(|check| check.state == CheckState::Bad);
+    bad.map(|check| format!("the host cannot do the job: {}: {}", check.name, check.what))
 }
 
 /// What the end of a run tells of its host.

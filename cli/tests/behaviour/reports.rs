@@ -126,6 +126,23 @@ fn what_is_lost_or_twofold_is_named() {
 }
 
 #[test]
+fn why_a_host_cannot_do_the_job_is_told() {
+    let place = Place::empty();
+    let checks = json!([
+        { "name": "memory", "state": "fine", "what": "8 GiB", "remedy": null },
+        { "name": "KVM", "state": "bad", "what": "guests die: internal error 1", "remedy": "have guests emulated" },
+    ]);
+    let checks = json!({ "event": "checks", "host": "host-1", "checks": checks, "all": false });
+    let events = [begun(&["host-1"]), format!("{checks}\n"), finished(&[("host-1", 5)])];
+    place.write("broken.jsonl", &events.concat());
+    let merge = Toril::new(&["report", "merge", "broken.jsonl", "--report", "junit=all.xml"]);
+    merge.dir(&place.path()).run().exits(5);
+    let junit = fs::read_to_string(place.path().join("all.xml")).unwrap();
+    let why = "the host cannot do the job: KVM: guests die: internal error 1 (broken.jsonl)";
+    assert!(junit.contains(why) && !junit.contains("memory"), "{junit}");
+}
+
+#[test]
 fn what_is_no_report_is_refused_before_anything_is_done() {
     let place = place();
     place.write("other.jsonl", "{\"event\": 3}\n");

@@ -160,6 +160,10 @@ fn a_workflow_ends_in_reports_and_leaves_the_host_clean_when_it_is_cancelled() {
     assert!(matches!(status, Some(0 | 5)), "{real}");
     if status == Some(5) {
         real.shows("KVM");
+        for report in ["toril-report.xml", "summary.md"] {
+            let text = fs::read_to_string(project.path(report)).unwrap();
+            assert!(text.contains("KVM") && !text.contains("no test ran"), "{report}: {text}");
+        }
     }
 
     project.append("toril.toml", "accel = \"tcg\"\n");

@@ -233,13 +233,20 @@ fn errors_of_a_host_that_can_never_do_the_job_come_before_anything_is_installed(
     doctor.exits(5).shows("✗ KVM: ").shows("✓ mirror").shows("✓ host key").shows(" disk: ");
     let packages = "sha256sum /var/lib/dpkg/status";
     let before = sandbox.sudo(packages);
-    let refused = plain.call(&["up", "--yes"]).exits(5);
+    let reports = tempfile::tempdir().unwrap();
+    let junit = reports.path().join("junit.xml");
+    let wanted = format!("junit={}", junit.display());
+    let refused = plain.call(&["up", "--yes", "--report", &wanted, "--report", "github"]).exits(5);
     refused
         .shows("✗ KVM: ")
         .shows("have guests emulated, by `--accel tcg`")
         .shows("the host cannot do the job; nothing was changed")
+        .shows("::error title=")
+        .hides("no test ran")
         .hides("changed ");
     assert_eq!(sandbox.sudo(packages), before);
+    let junit = fs::read_to_string(junit).unwrap();
+    assert!(junit.contains("the host cannot do the job: KVM: "), "{junit}");
 
     // What does not need KVM is told of it, and goes on.
     let (recipe, _files) = recipe("make");

@@ -50,6 +50,7 @@ struct Line {
     suite: Option<Named>,
     hosts: Option<Vec<Host>>,
     facts: Option<toril_machine::Facts>,
+    checks: Option<Vec<toril_provisioner::Check>>,
     doing: Option<String>,
     error: Option<String>,
 }
@@ -188,6 +189,9 @@ impl Merged {
         let suite = file.suites.get(&host).cloned();
         if let Some(facts) = &line.facts {
             crate::view::know(self.run(&host, suite.clone()), facts);
+        }
+        for trouble in crate::view::unfit(line.checks.as_deref().unwrap_or_default()) {
+            self.run(&host, suite.clone()).troubles.push(format!("{trouble} ({})", file.name));
         }
         if let Some(RunEvent::Ended { ended }) = &line.run {
             crate::view::know_end(self.run(&host, suite.clone()), ended);
