@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::harness::{Finished, Sandbox, TORIL, Toril, command_line};
 
-/// A part of every secret.
+/// A part of every secret that may have one; a key has not.
 const CANARY: &str = "canary-6b1f0d";
 /// What is no secret, and is there to be found: it shows that looking finds things.
 const OPEN: &str = "open-2c94e7";
@@ -38,15 +38,15 @@ struct Found {
 }
 
 impl Watch {
-    fn begin() -> Watch {
+    fn begin(secrets: &Secrets) -> Watch {
         let end = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&end);
+        let (told, secrets) = (Arc::clone(&end), secrets.clone());
         let thread = thread::spawn(move || {
             let mut found = Found::default();
             while !told.load(Ordering::Relaxed) {
                 let entries = fs::read_dir("/proc").unwrap().flatten();
                 let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-                pids.for_each(|pid| found.look(pid));
+                pids.for_each(|pid| found.look(pid, &secrets));
                 found.rounds += 1;
             }
             found
@@ -61,7 +61,7 @@ impl Watch {
 }
 
 impl Found {
-    fn look(&mut self, pid: u32) {
+    fn look(&mut self, pid: u32, secrets: &Secrets) {
         // Both of one program: a process that becomes another one has for a moment the arguments of neither.
         let (line, environment) = loop {
             let line = command_line(pid);
@@ -73,7 +73,7 @@ impl Found {
         let environment = String::from_utf8_lossy(&environment);
         // The client was given them so.
         let is_client = line.starts_with(TORIL);
-        if line.contains(CANARY) || (!is_client && environment.contains(CANARY)) {
+        if secrets.are_in(&line) || (!is_client && secrets.are_in(&environment)) {
             self.leaks.insert(line.clone());
         }
         if line.contains(&format!("{OPEN}-argument")) {
@@ -85,16 +85,36 @@ impl Found {
     }
 }
 
-/// Asserts that no file below a directory holds a secret.
-#[track_caller]
-fn holds_none(directory: &Path) {
-    let found = Command::new("grep").args(["-rlaF", "-D", "skip", CANARY]).arg(directory).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "a secret is in these files");
-}
+/// What is looked for.
+#[derive(Clone)]
+struct Secrets([String; 2]);
 
-#[track_caller]
-fn is_silent(finished: Finished) -> Finished {
-    finished.hides(CANARY)
+impl Secrets {
+    /// The canary, and a piece of the key's own text: of its private part, which is the last.
+    fn with(key: &str) -> Secrets {
+        let lines: Vec<&str> = key.lines().filter(|line| !line.starts_with("-----")).collect();
+        let piece = &lines[lines.len() - 2][..40];
+        Secrets([CANARY.to_owned(), piece.to_owned()])
+    }
+
+    fn are_in(&self, text: &str) -> bool {
+        self.0.iter().any(|secret| text.contains(secret))
+    }
+
+    /// Asserts that no file below a directory holds one.
+    #[track_caller]
+    fn are_in_no_file(&self, directory: &Path) {
+        let [canary, key] = &self.0;
+        let grep = ["-rlaF", "-D", "skip", "-e", canary, "-e", key];
+        let found = Command::new("grep").args(grep).arg(directory).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "a secret is in these files");
+    }
+
+    /// Asserts that a call has printed none.
+    #[track_caller]
+    fn are_kept(&self, finished: Finished) -> Finished {
+        self.0.iter().fold(finished, |finished, secret| finished.hides(secret))
+    }
 }
 
 #[test]
@@ -107,6 +127,7 @@ fn secrets_are_in_no_output_log_file_argument_or_environment() {
     keygen.args(["-q", "-t", "ed25519", "-C", &format!("{CANARY}-comment"), "-N", &phrase, "-f"]).arg(&key);
     assert!(keygen.status().unwrap().success());
     let key = fs::read_to_string(key).unwrap();
+    let secrets = Secrets::with(&key);
     let public = fs::read_to_string(given.path().join("key.pub")).unwrap();
     let public = public.split(' ').take(2).collect::<Vec<_>>().join(" ");
     // The commands that set passwords are over before anybody looks.
@@ -145,29 +166,29 @@ fn secrets_are_in_no_output_log_file_argument_or_environment() {
         call.env("LAB_SUDO", &format!("{CANARY}-sudo"))
     };
 
-    let watch = Watch::begin();
-    is_silent(call(&["inventory", "show", "by-russh"]).run().exits(0)).shows("***");
+    let watch = Watch::begin(&secrets);
+    secrets.are_kept(call(&["inventory", "show", "by-russh"]).run().exits(0)).shows("***");
     for host in ["by-russh", "by-openssh"] {
         let apply = call(&["apply", host, "--yes", "-v", "--recipe", "r.toml"]).run().exits(1);
-        is_silent(apply).shows("failed fails");
-        is_silent(call(&["check", host, "--json", "--recipe", "r.toml"]).run());
+        secrets.are_kept(apply).shows("failed fails");
+        secrets.are_kept(call(&["check", host, "--json", "--recipe", "r.toml"]).run());
         let reports = ["junit", "json", "html", "tap"].map(|kind| format!("{kind}={host}.{kind}"));
         let reports = reports.iter().flat_map(|report| ["--report", report]).collect::<Vec<_>>();
         let test = call(&[&["test", host, "-v", "--suite", "s.toml"], &reports[..]].concat()).run();
-        is_silent(test.exits(4)).shows("failed fails");
+        secrets.are_kept(test.exits(4)).shows("failed fails");
     }
     let wrong = call(&["facts", "wrong", "-v"]).run().exits(1);
-    is_silent(wrong).shows("did not accept the password");
-    is_silent(call(&["facts", "refused", "-v"]).run().exits(1)).shows("refused the connection");
+    secrets.are_kept(wrong).shows("did not accept the password");
+    secrets.are_kept(call(&["facts", "refused", "-v"]).run().exits(1)).shows("refused the connection");
     let facts = || call(&["facts", "by-russh", "-v"]);
     let closed = facts().env("TORIL_SSH_PASSPHRASE", &format!("{CANARY}-wrong")).run().exits(1);
-    is_silent(closed).shows("does not open it");
-    is_silent(facts().env("TORIL_SSH_KEY", &format!("{CANARY}-no-key")).run().exits(1)).shows("try: ");
+    secrets.are_kept(closed).shows("does not open it");
+    secrets.are_kept(facts().env("TORIL_SSH_KEY", &format!("{CANARY}-no-key")).run().exits(1)).shows("try: ");
     let found = watch.end();
 
     assert_eq!(found.leaks, BTreeSet::new(), "processes that were given a secret");
     assert_eq!(found.open, ["argument", "environment"].into(), "in {} rounds", found.rounds);
     // All that the host has written, its journals and logs included, and what sshd has said.
-    holds_none(&sandbox.directory());
-    holds_none(files.path());
+    secrets.are_in_no_file(&sandbox.directory());
+    secrets.are_in_no_file(files.path());
 }
