@@ -92,6 +92,7 @@ pub(super) async fn connect(host: &Host, way: &Way, view: &View) -> Result<Clien
             key_exchange: connection.key_exchange.as_deref(),
             host_key: connection.host_key.as_deref(),
             weaker: connection.weaker.as_deref(),
+            closed_before: connection.closed_before,
             uploaded,
         };
         view.show(Some(&host.name), &shown);

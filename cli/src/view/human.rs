@@ -72,7 +72,7 @@ impl Human {
             Shown::Choices { recipe, suite, hosts } => self.choices(*recipe, *suite, hosts),
             Shown::Step { text } => self.step(host, text),
             Shown::Note { text } => self.line(host, text),
-            Shown::Connected { transport, key_exchange, host_key, weaker, uploaded } => {
+            Shown::Connected { transport, key_exchange, host_key, weaker, closed_before, uploaded } => {
                 if let Some(size) = uploaded {
                     self.line(host, &format!("put the agent there ({})", plan::bytes(*size as u64)));
                 }
@@ -83,7 +83,11 @@ impl Human {
                     let exchange =
                         key_exchange.map_or(String::new(), |name| format!(", key exchange {name}"));
                     let key = host_key.map_or(String::new(), |name| format!(", host key {name}"));
-                    self.line(host, &format!("connected by {transport}{exchange}{key}"));
+                    let tried = match closed_before {
+                        0 => String::new(),
+                        _ => format!(", at try {} (closed before the login until then)", closed_before + 1),
+                    };
+                    self.line(host, &format!("connected by {transport}{exchange}{key}{tried}"));
                 }
             }
             Shown::Facts { facts } => lines::of_facts(facts).iter().for_each(|line| self.line(host, line)),

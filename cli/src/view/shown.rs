@@ -24,6 +24,9 @@ pub(crate) enum Shown<'e> {
         /// What is to be said of a key exchange that could be stronger.
         #[serde(skip_serializing_if = "Option::is_none")]
         weaker: Option<&'e str>,
+        /// How many connections the host had closed before the login, before this one.
+        #[serde(skip_serializing_if = "is_none")]
+        closed_before: u32,
         /// Bytes sent, where the agent had to be put there.
         uploaded: Option<usize>,
     },
@@ -84,4 +87,9 @@ pub(crate) struct Choice {
     /// Where it was chosen, such as `the command line`.
     pub(crate) chosen: String,
     pub(crate) description: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }

@@ -110,7 +110,8 @@ fn bad_hosts_delay_nobody_and_each_has_its_reason() {
     for (name, result, reason) in [
         ("g-1", "unchanged", ""),
         ("g-2", "unchanged", ""),
-        ("a-hung", "unreachable", "closed the connection during the handshake"),
+        // It is tried once more when it has closed the connection.
+        ("a-hung", "unreachable", "refused the connection"),
         ("refused", "unreachable", "refused the connection"),
         ("wrong-key", "unreachable", "THE HOST'S KEY HAS CHANGED"),
         ("dies", "failed", "plan: "),
@@ -137,4 +138,28 @@ fn bad_hosts_delay_nobody_and_each_has_its_reason() {
     }
     let kept = second.sudo(&format!("grep -rl {CANARY} /var/lib/toril /run/toril || true"));
     assert_eq!(kept, "", "the host keeps the password");
+}
+
+#[test]
+fn one_sshd_under_forty_names_is_reached_under_each() {
+    let Some(sandbox) = Sandbox::fresh("many-4") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (1..=40).map(|number| format!("name-{number}")).collect();
+    let hosts: String = names.iter().map(|name| host(name, &sandbox, "user = \"debian\"")).collect();
+    fs::write(directory.path().join("inventory.toml"), hosts).unwrap();
+    fs::write(directory.path().join("r.toml"), RECIPE).unwrap();
+    // It also puts the agent there.
+    let apply = ["apply", "name-1", "--yes", "--recipe", "r.toml"];
+    Toril::new(&apply).dir(directory.path()).run().exits(0);
+    for transport in ["openssh", "russh"] {
+        let arguments =
+            ["check", "all", "--recipe", "r.toml", "--json", "--parallel", "40", "--transport", transport];
+        let check = Toril::new(&arguments).dir(directory.path()).run().exits(0);
+        let events = check.events();
+        let outcomes = events.last().unwrap()["hosts"].as_array().unwrap().clone();
+        let reached = outcomes.iter().filter(|outcome| outcome["result"] == "unchanged").count();
+        assert_eq!(reached, names.len(), "{transport}{check}");
+        let told = events.iter().filter(|event| event["closed_before"].as_u64() > Some(0)).count();
+        println!("{transport}: {told} of {} were turned away first", names.len());
+    }
 }

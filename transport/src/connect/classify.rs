@@ -8,7 +8,7 @@ use super::log::{last, last_words};
 pub(super) fn classify(log: &str, stderr: &str, command: &str) -> ConnectError {
     // A jump host's failure shows in the main log only as a closed connection.
     known(stderr, command).or_else(|| known(log, command)).unwrap_or_else(|| {
-        closed(log)
+        closed(log, stderr)
             .unwrap_or_else(|| ConnectError::Other { lines: last_words(&format!("{stderr}\n{log}"), 8) })
     })
 }
@@ -102,7 +102,7 @@ fn no_connection(text: &str) -> Option<ConnectError> {
     })
 }
 
-fn closed(log: &str) -> Option<ConnectError> {
+fn closed(log: &str, stderr: &str) -> Option<ConnectError> {
     let line = log.lines().rev().find(|line| {
         (line.starts_with("kex_exchange_identification:")
             || line.starts_with("ssh_exchange_identification:")
@@ -110,7 +110,10 @@ fn closed(log: &str) -> Option<ConnectError> {
             || line.starts_with("Connection reset by"))
             && !line.contains("banner line")
     })?;
-    Some(ConnectError::Closed { line: line.trim().to_owned() })
+    // ssh says with `-v` that a login has begun. A jump host that was logged in to says that it got no connection.
+    let login = ["Authentications that can continue", "Next authentication method", "Authenticated to"];
+    let before_login = !login.iter().any(|begun| log.contains(begun)) && !stderr.contains("open failed");
+    Some(ConnectError::Closed { line: line.trim().to_owned(), before_login, tries: 1 })
 }
 
 fn owned((a, b): (&str, &str)) -> (String, String) {
@@ -234,6 +237,25 @@ mod tests {
         );
         let missing = classify(capture!("nofile.log"), capture!("nofile.stderr"), "").to_string();
         assert!(missing.contains("no key was offered"), "{missing}");
+    }
+
+    #[test]
+    fn before_the_login_is_another_time_than_during_it() {
+        let is_before = |log: &str, stderr: &str| match of(log, stderr) {
+            ConnectError::Closed { before_login, .. } => before_login,
+            other => panic!("{other:?}"),
+        };
+        assert!(is_before(capture!("closed.log"), ""));
+        let reset = "kex_exchange_identification: read: Connection reset by peer\nConnection reset by 192.0.2.1 port 22\n";
+        let full = "debug1: kex_exchange_identification: banner line 0: Exceeded MaxStartups\n";
+        assert!(is_before(reset, "") && is_before(&format!("{full}{reset}"), ""));
+        let jumped = "Connection closed by UNKNOWN port 65535\n";
+        assert!(is_before(jumped, capture!("closed.log")));
+        let unreached =
+            "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n";
+        assert!(!is_before(jumped, unreached));
+        let login = "debug1: Authentications that can continue: publickey\n";
+        assert!(!is_before(&format!("{login}Connection closed by 192.0.2.1 port 22\n"), ""));
     }
 
     #[test]

@@ -193,11 +193,25 @@ pub enum ConnectError {
         /// What is wrong with keys on this side.
         notes: Vec<String>,
     },
-    /// The host hung up before or during the handshake.
-    #[error("the host closed the connection during the handshake: {line}")]
+    /// The host hung up during the handshake or the login.
+    #[error(
+        "the host closed the connection during the {}{}: {line}",
+        if *before_login { "handshake" } else { "login" },
+        if *tries > 1 { format!(", {tries} times") } else { String::new() }
+    )]
     Closed {
         /// What ssh said.
         line: String,
+        /// Whether nobody had begun to log in, so that it may be tried again.
+        before_login: bool,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// Something else listens there.
+    #[error("what answers at {place} is no ssh server")]
+    NoServer {
+        /// Host and port.
+        place: String,
     },
     /// Anything else.
     #[error("ssh could not connect:\n{lines}")]
@@ -257,6 +271,7 @@ impl ConnectError {
             Self::Closed { .. } => {
                 "try again; if it persists, look at the host's sshd log: MaxStartups, a ban (fail2ban), or missing host keys".into()
             }
+            Self::NoServer { .. } => "check the port; `ssh -v` by hand shows what answers".into(),
             Self::Other { .. } => "try the same connection with ssh -v by hand".into(),
         }
     }

@@ -15,6 +15,8 @@ pub struct ConnectionInfo {
     pub server: Option<String>,
     /// What is to be said of a key exchange where the other transport may have had a stronger one.
     pub weaker: Option<String>,
+    /// How many connections the host had closed before the login, before this one.
+    pub closed_before: u32,
 }
 
 /// Reads the log of a connection that was made.
@@ -26,6 +28,7 @@ pub(super) fn info(log: &str) -> ConnectionInfo {
         authenticated: last(log, "Authenticated to ").map(|text| text.trim_end_matches('.').to_owned()),
         server: last(log, "remote software version "),
         weaker: None,
+        closed_before: 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Ways to a host.
 
+mod again;
 mod choose;
 mod classify;
 mod error;
@@ -71,7 +72,11 @@ impl Default for Options {
 /// A way to a host, over which agents can be started. Dropping it closes it once the last [`Channel`] on it
 /// is gone.
 #[derive(Debug)]
-pub struct Connection(Way);
+pub struct Connection {
+    way: Way,
+    /// How many the host had closed before, before the login.
+    closed_before: u32,
+}
 
 #[derive(Debug)]
 enum Way {
@@ -80,12 +85,21 @@ enum Way {
     Russh(Box<self::russh::Client>),
 }
 
-/// Opens the way to a host. It needs a tokio runtime with time and I/O, of any flavour.
+/// Opens the way to a host; where the host closes it before the login, a few times within the time that it has to answer. It
+/// needs a tokio runtime with time and I/O, of any flavour.
 ///
 /// # Errors
 /// [`ConnectError`], which says what to try.
 pub async fn connect(host: &Host, options: &Options) -> Result<Connection, ConnectError> {
-    Ok(Connection(match &host.reach {
+    let attempt =
+        async |left: Duration| once(host, &Options { connect_timeout: left, ..options.clone() }).await;
+    let (way, closed_before) =
+        again::until_it_stays_open(options.connect_timeout, again::FIRST_PAUSE, attempt).await?;
+    Ok(Connection { way, closed_before })
+}
+
+async fn once(host: &Host, options: &Options) -> Result<Way, ConnectError> {
+    Ok(match &host.reach {
         Reach::Local => Way::Local(Local { hidden: options.hidden.clone() }),
         Reach::Ssh(ssh) => match chosen(ssh, options)? {
             Transport::Openssh => Way::Openssh(Box::new(Master::start(ssh, options).await?)),
@@ -94,7 +108,7 @@ pub async fn connect(host: &Host, options: &Options) -> Result<Connection, Conne
                 Way::Russh(Box::new(self::russh::Client::start(ssh, options, interactive).await?))
             }
         },
-    }))
+    })
 }
 
 impl Connection {
@@ -104,7 +118,7 @@ impl Connection {
     /// # Errors
     /// [`StartError`], which says what to try.
     pub async fn start_agent(&self, image: &AgentImage, sudo: &Sudo) -> Result<Channel, StartError> {
-        let process = match &self.0 {
+        let process = match &self.way {
             Way::Local(local) => local.start(image, sudo)?,
             Way::Openssh(master) => master.start_command(image, sudo).await?,
             Way::Russh(client) => client.start_command(image, sudo).await?,
@@ -115,17 +129,18 @@ impl Connection {
     /// What is known about the connection.
     #[must_use]
     pub fn facts(&self) -> ConnectionInfo {
-        match &self.0 {
+        let info = match &self.way {
             Way::Local(_) => ConnectionInfo { transport: "local", ..ConnectionInfo::default() },
             Way::Openssh(master) => master.facts(),
             Way::Russh(client) => client.facts(),
-        }
+        };
+        ConnectionInfo { closed_before: self.closed_before, ..info }
     }
 
     /// The control socket of the ssh process that holds the connection, to be used with `ssh -S`, if one does.
     #[must_use]
     pub fn control_socket(&self) -> Option<&Path> {
-        match &self.0 {
+        match &self.way {
             Way::Local(_) | Way::Russh(_) => None,
             Way::Openssh(master) => Some(master.control_socket()),
         }
@@ -134,12 +149,12 @@ impl Connection {
     /// Whether it was there already, so that it may have been lost while nobody used it.
     #[must_use]
     pub fn is_reused(&self) -> bool {
-        matches!(&self.0, Way::Openssh(master) if master.is_reused())
+        matches!(&self.way, Way::Openssh(master) if master.is_reused())
     }
 
     /// Closes the connection. Channels that are still open keep it until they are gone.
     pub async fn close(self) {
-        match self.0 {
+        match self.way {
             Way::Local(_) => {}
             Way::Openssh(master) => master.close().await,
             Way::Russh(client) => client.close().await,

@@ -2,17 +2,17 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, Setup, by_both, echo_image, host, options, transport, unable, wait};
+use crate::support::{Server, Setup, by_both, echo_image, host, options, transport, unable, wait, wait_on};
 use toril_inventory::{Ssh, Transport};
 use toril_transport::{ConnectError, Options, Sudo, connect};
 
-by_both!(each_failure_has_its_message);
+by_both!(each_failure_has_its_message, an_sshd_that_turns_some_away_is_asked_again);
 
 async fn failure(ssh: &Ssh) -> ConnectError {
     let begun = Instant::now();
@@ -79,14 +79,35 @@ async fn each_failure_has_its_message() {
 
     let closing = TcpListener::bind("127.0.7.1:0").unwrap();
     let port = closing.local_addr().unwrap().port();
-    std::thread::spawn(move || closing.accept().map(drop));
+    std::thread::spawn(move || closing.incoming().map(drop).for_each(drop));
     let error = failure(&Ssh { port: Some(port), ..good.clone() }).await;
-    assert!(matches!(&error, ConnectError::Closed { .. }), "{error:?}");
+    assert!(matches!(&error, ConnectError::Closed { tries: 3.., .. }), "{error:?}");
 
     let silent = TcpListener::bind("127.0.7.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let error = failure(&Ssh { port: Some(port), ..good.clone() }).await;
     assert!(matches!(&error, ConnectError::TimedOut { .. }), "{error:?}");
+}
+
+async fn an_sshd_that_turns_some_away_is_asked_again() {
+    if unable().is_some() {
+        return;
+    }
+    // One who has not logged in yet is one too many.
+    let server = Server::start(&Setup { sshd: "MaxStartups 1\n", ..Setup::default() });
+    let place = (server.ssh.host.as_str(), server.ssh.port.unwrap());
+    let mut idle = TcpStream::connect(place).unwrap();
+    let mut banner = [0; 4];
+    idle.read_exact(&mut banner).unwrap();
+    let leaving = async {
+        wait_on("a connection is turned away", || server.log().contains("drop connection")).await;
+        drop(idle);
+    };
+    let host = server.host();
+    let (options, connected) = (options(), async |options| connect(&host, &options).await.unwrap());
+    let (connection, ()) = tokio::join!(connected(options), leaving);
+    assert!(connection.facts().closed_before > 0, "{:?}", connection.facts());
+    connection.close().await;
 }
 
 /// The process id of the master behind a control socket.

@@ -28,6 +28,8 @@ pub struct Setup<'a> {
     pub mount: Option<&'a str>,
     /// Lines of /etc/sudoers.
     pub sudoers: Option<&'a str>,
+    /// Further lines of sshd's configuration.
+    pub sshd: &'a str,
     /// Contents of the test user's .bashrc.
     pub bashrc: &'a str,
 }
@@ -73,8 +75,9 @@ impl Server {
         let port = TcpListener::bind("127.0.7.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
             "Port {port}\nListenAddress 127.0.7.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/id.pub\nUsePAM no\n\
-             StrictModes no\nPidFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n",
-            at.display()
+             StrictModes no\nPidFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n{1}",
+            at.display(),
+            setup.sshd
         );
         fs::write(at.join("sshd.conf"), config).unwrap();
         let host_key = fs::read_to_string(at.join("host.pub")).unwrap();

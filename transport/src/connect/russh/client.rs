@@ -82,6 +82,7 @@ impl Client {
             host_key: seen.host_key.as_ref().map(ToString::to_string),
             authenticated: Some(authenticated),
             server: seen.server.clone(),
+            closed_before: 0,
         };
         drop(seen);
         Ok(Self { link: Arc::new(Link { host, jumps, record }), info })
@@ -236,13 +237,13 @@ fn failed(refusal: Refusal, hop: &Hop) -> ConnectError {
             ours: ours.join(", "),
             theirs: theirs.join(", "),
         },
-        Refusal::Ssh(russh::Error::Version) => {
-            ConnectError::Closed { line: format!("what answers at {place} is no ssh server") }
-        }
+        Refusal::Ssh(russh::Error::Version) => ConnectError::NoServer { place },
         Refusal::Ssh(error) => match end(&error) {
-            words if words == CLOSED => {
-                ConnectError::Closed { line: format!("connection closed by {place}") }
-            }
+            words if words == CLOSED => ConnectError::Closed {
+                line: format!("connection closed by {place}"),
+                before_login: true,
+                tries: 1,
+            },
             words => ConnectError::Other { lines: format!("{place}: {words}") },
         },
     }
