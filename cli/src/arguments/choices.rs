@@ -17,7 +17,7 @@ pub(crate) struct Hosts {
     /// Without any, those of toril.toml.
     #[arg(value_name = "HOST")]
     pub(crate) hosts: Vec<String>,
-    /// Work on so many hosts at once. One that does not answer lets another one begin.
+    /// Work on so many hosts at once. Those that are still connecting do not count.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) parallel: u32,
     /// How long each host may take, counted from its own beginning. Without it 5m to look at one, and as long as it takes to

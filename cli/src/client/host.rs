@@ -41,13 +41,32 @@ struct Link {
     channel: Channel,
 }
 
-impl Client {
-    /// Connects to a host and starts its agent.
-    pub(crate) async fn connect(host: &Host, way: &Way) -> Result<Client, ClientError> {
-        let mut client =
-            Client { host: host.clone(), way: way.clone(), link: None, input: None, last_run: None };
-        client.connect_again(&way.options).await?;
+/// A host that has been logged in to.
+pub(crate) struct LoggedIn {
+    client: Client,
+    connection: Connection,
+}
+
+impl LoggedIn {
+    /// Starts its agent.
+    pub(crate) async fn start(self) -> Result<Client, ClientError> {
+        let LoggedIn { mut client, connection } = self;
+        let options = client.way.options.clone();
+        client.start(connection, &options).await?;
         Ok(client)
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.client.host
+    }
+}
+
+impl Client {
+    /// Connects to a host.
+    pub(crate) async fn log_in(host: &Host, way: &Way) -> Result<LoggedIn, ClientError> {
+        let connection = toril_transport::connect(host, &way.options).await?;
+        let client = Client { host: host.clone(), way: way.clone(), link: None, input: None, last_run: None };
+        Ok(LoggedIn { client, connection })
     }
 
     /// Sends what is typed to the guest of the next run.
@@ -62,7 +81,15 @@ impl Client {
         options: &toril_transport::Options,
     ) -> Result<(), ClientError> {
         self.disconnect().await;
-        let mut connection = toril_transport::connect(&self.host, options).await?;
+        let connection = toril_transport::connect(&self.host, options).await?;
+        self.start(connection, options).await
+    }
+
+    async fn start(
+        &mut self,
+        mut connection: Connection,
+        options: &toril_transport::Options,
+    ) -> Result<(), ClientError> {
         let image = self.way.image.ready().await.map_err(StartError::from)?;
         let mut started = connection.start_agent(&image, &self.way.sudo).await;
         if let (Err(StartError::ConnectionLost { .. } | StartError::Spawn { .. }), Reach::Ssh(ssh)) =

@@ -9,5 +9,5 @@ mod reboot;
 
 pub(crate) use error::{ClientError, Trouble, chain};
 pub(crate) use follow::{Told, Typed};
-pub(crate) use host::{Client, Way};
+pub(crate) use host::{Client, LoggedIn, Way};
 pub(crate) use parcels::Parcels;

@@ -1,9 +1,6 @@
 //! `clean`: what runs have left on hosts because it was wanted (`--keep`) is listed, and removed.
 
 use std::rc::Rc;
-use std::time::Instant;
-
-use tokio::time::timeout;
 
 use toril_inventory::Chosen;
 use toril_runner::KeptFolder;
@@ -46,12 +43,13 @@ pub(super) fn clean(arguments: &Clean) -> Result<Status, UsageError> {
 }
 
 async fn visit(chosen: Chosen, way: Way, task: Task) -> HostOutcome {
-    let (name, start) = (chosen.name.clone(), Instant::now());
+    let name = chosen.name.clone();
     let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
     let mut turn = task.fleet.turn().await;
-    let cleaned = match timeout(task.fleet.look(), clean_host(&chosen, &way, &task, &mut turn)).await {
-        Ok(cleaned) => cleaned,
-        Err(_) => Err(Trouble::from(format!("it took longer than {}", task.fleet.deadline_words()))),
+    let clock = turn.clock();
+    let cleaned = match task.fleet.looking(&clock, clean_host(&chosen, &way, &task, &mut turn)).await {
+        Some(cleaned) => cleaned,
+        None => Err(Trouble::from(format!("it took longer than {}", task.fleet.deadline_words()))),
     };
     match cleaned {
         Ok(folders) => {
@@ -67,7 +65,7 @@ async fn visit(chosen: Chosen, way: Way, task: Task) -> HostOutcome {
             outcome.statuses.push(Status::Operation);
         }
     }
-    outcome.time = start.elapsed();
+    outcome.time = clock.start().elapsed();
     outcome
 }
 

@@ -1,12 +1,12 @@
 //! Many hosts at once: how many at a time, and for how long each.
 
 use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::reach;
 use crate::arguments;
@@ -17,13 +17,13 @@ use toril_inventory::Host;
 
 /// How long a host may take that is only looked at, where nobody has said how long.
 const LOOK: Duration = Duration::from_secs(300);
-/// How long a host may be silent before the next one gets its turn: waiting for it costs nothing.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How many may be logging in before the next one waits a little: a jump host's sshd, or one that several names lead to,
-/// refuses some of them when there are ten (`MaxStartups` of sshd_config(5)).
+/// How many may be connecting, most of which are those that do not answer: each is a socket, or an ssh process.
+const CONNECTING: usize = 128;
+/// How many may be logging in: a jump host's sshd, or one that several names lead to, refuses some of them when there are ten
+/// (`MaxStartups` of sshd_config(5)).
 const AT_ONCE: usize = 8;
-/// How long that one waits at most.
-const JITTER: Duration = Duration::from_millis(200);
+/// How long a login may take before the next one begins beside it: a host that hangs must not keep others from theirs.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a run may take to stop once its host's time is over.
 const STOPPING: Duration = Duration::from_secs(60);
 
@@ -32,48 +32,99 @@ const FETCHING: Duration = Duration::from_secs(10);
 
 /// How many hosts are worked on at once, and how long each may take.
 pub(super) struct Fleet {
-    slots: Arc<Semaphore>,
-    /// How many are logging in.
-    knocking: Cell<usize>,
+    connecting: Arc<Semaphore>,
+    /// Taken by hosts that log in, until they have a place; so no more than these are connected and wait.
+    logins: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     deadline: Option<Duration>,
 }
 
-/// That a host is one of those that are worked on.
-pub(super) struct Turn(Option<OwnedSemaphorePermit>);
+/// What a host has of the fleet: first the right to connect and to log in, then a place among those that are worked on.
+pub(super) struct Turn {
+    connecting: Option<OwnedSemaphorePermit>,
+    login: Option<OwnedSemaphorePermit>,
+    place: Option<OwnedSemaphorePermit>,
+    clock: Clock,
+}
 
-/// That one more is logging in.
-struct Knocking<'f>(&'f Cell<usize>);
+/// A host's own time, in which it waits for no other.
+#[derive(Clone)]
+pub(super) struct Clock(Rc<Times>);
 
-impl Drop for Knocking<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+struct Times {
+    start: Cell<Instant>,
+    /// Since when it waits for others.
+    waiting: Cell<Option<Instant>>,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        Clock(Rc::new(Times { start: Cell::new(Instant::now()), waiting: Cell::new(None) }))
+    }
+
+    /// When its time began, moved on by what it has waited for others.
+    pub(super) fn start(&self) -> Instant {
+        let waited = self.0.waiting.get().map_or(Duration::ZERO, |since| since.elapsed());
+        self.0.start.get() + waited
+    }
+
+    async fn stopped_during<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.0.waiting.set(Some(Instant::now()));
+        let result = waiting.await;
+        self.0.start.set(self.start());
+        self.0.waiting.set(None);
+        result
+    }
+
+    /// Until so much of it is over.
+    async fn over(&self, limit: Duration) {
+        while self.start().elapsed() < limit {
+            sleep_until(self.start() + limit).await;
+        }
     }
 }
 
 impl Turn {
     /// Lets the next host begin, while this one is waited for.
     pub(super) fn give_back(&mut self) {
-        self.0 = None;
+        self.place = None;
     }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+}
+
+/// They are never closed.
+async fn one_of(semaphore: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(semaphore).acquire_owned().await.ok()
 }
 
 impl Fleet {
     pub(super) fn new(arguments: &arguments::Hosts) -> Fleet {
-        let slots = usize::try_from(arguments.parallel).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Fleet::of(slots, arguments.deadline)
+        let places = usize::try_from(arguments.parallel).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Fleet::of(places, arguments.deadline)
     }
 
-    fn of(slots: usize, deadline: Option<Duration>) -> Fleet {
-        Fleet { slots: Arc::new(Semaphore::new(slots)), knocking: Cell::new(0), deadline }
+    fn of(places: usize, deadline: Option<Duration>) -> Fleet {
+        let semaphore = |count| Arc::new(Semaphore::new(count));
+        let logins = semaphore(AT_ONCE.min(places));
+        Fleet { connecting: semaphore(CONNECTING), logins, places: semaphore(places), deadline }
     }
 
-    /// Waits until fewer hosts are worked on than may be.
+    /// Waits until one more may log in. The host's time begins then.
     pub(super) async fn turn(&self) -> Turn {
-        // It is never closed.
-        Turn(Arc::clone(&self.slots).acquire_owned().await.ok())
+        let (connecting, login) = (one_of(&self.connecting).await, one_of(&self.logins).await);
+        Turn { connecting, login, place: None, clock: Clock::new() }
     }
 
-    /// Connects in this turn, and gives it back where the host lets it wait.
+    /// The turn of a host that is connected already: waits until fewer are worked on than may be.
+    pub(super) async fn place(&self) -> Turn {
+        let place = one_of(&self.places).await;
+        Turn { connecting: None, login: None, place, clock: Clock::new() }
+    }
+
+    /// Connects, waits until fewer hosts are worked on than may be, and starts the agent.
     pub(super) async fn connect(
         &self,
         turn: &mut Turn,
@@ -81,31 +132,43 @@ impl Fleet {
         way: &Way,
         view: &View,
     ) -> Result<Client, ClientError> {
-        let _knocking = self.knock(&host.name).await;
-        let connecting = reach::connect(host, way, view);
-        tokio::pin!(connecting);
-        match timeout_at(Instant::now() + PATIENCE, &mut connecting).await {
-            Ok(result) => result,
-            Err(_) => {
-                turn.give_back();
-                connecting.await
-            }
-        }
+        let logged_in = self.place_after(turn, reach::log_in(host, way, view)).await?;
+        reach::start(logged_in, view).await
     }
 
-    /// Waits a moment where many are logging in; until the result is dropped, one more is.
-    async fn knock(&self, name: &str) -> Knocking<'_> {
-        if self.knocking.get() >= AT_ONCE {
-            let random = RandomState::new().hash_one(name);
-            let most = u64::try_from(JITTER.as_millis()).unwrap_or(1).max(1);
-            sleep(Duration::from_millis(1 + random % most)).await;
+    /// What comes of `login`, which takes the turn's place only once it has succeeded.
+    async fn place_after<T, E>(
+        &self,
+        turn: &mut Turn,
+        login: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::pin!(login);
+        let result = match timeout(PATIENCE, &mut login).await {
+            Ok(result) => result,
+            Err(_) => {
+                turn.login = None;
+                login.await
+            }
+        };
+        turn.connecting = None;
+        if result.is_ok() {
+            turn.place = turn.clock.stopped_during(one_of(&self.places)).await;
         }
-        self.knocking.set(self.knocking.get() + 1);
-        Knocking(&self.knocking)
+        turn.login = None;
+        result
+    }
+
+    /// Does what looks at a host, which is left as it is when its time is over; nothing is returned then.
+    pub(super) async fn looking<T>(&self, clock: &Clock, look: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            seen = look => Some(seen),
+            () = clock.over(self.look()) => None,
+        }
     }
 
     /// How long a host may be looked at.
-    pub(super) fn look(&self) -> Duration {
+    fn look(&self) -> Duration {
         self.deadline.unwrap_or(LOOK)
     }
 
@@ -144,22 +207,36 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::timeout;
+    use std::future::pending;
+
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::commands::hosts::all;
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, work)
     }
 
+    /// A host that logs in, is worked on so long, and is gone.
+    async fn visit(fleet: Rc<Fleet>, login: impl Future<Output = ()>, work: Duration) {
+        let mut turn = fleet.turn().await;
+        let login = async {
+            login.await;
+            Ok::<(), ()>(())
+        };
+        fleet.place_after(&mut turn, login).await.unwrap();
+        sleep(work).await;
+    }
+
     #[test]
-    fn so_many_at_once_and_no_more_until_one_gives_its_turn_back() {
+    fn so_many_at_once_and_no_more_until_one_gives_its_place_back() {
         block_on(async {
             let fleet = Fleet::of(2, None);
-            let mut first = fleet.turn().await;
-            let _second = fleet.turn().await;
-            let soon = || timeout_at(Instant::now() + Duration::from_millis(50), fleet.turn());
+            let mut first = fleet.place().await;
+            let _second = fleet.place().await;
+            let soon = || timeout(Duration::from_millis(50), fleet.place());
             assert!(soon().await.is_err(), "two is what was said");
             first.give_back();
             assert!(soon().await.is_ok());
@@ -167,20 +244,65 @@ mod tests {
     }
 
     #[test]
-    fn only_where_many_are_logging_in_the_next_one_waits() {
+    fn so_many_log_in_and_no_more_until_one_is_in_or_hangs() {
         block_on(async {
             let fleet = Fleet::of(100, None);
-            let mut knocking = Vec::new();
-            let at_once = || timeout(Duration::ZERO, fleet.knock("host"));
+            let mut turns = Vec::new();
             for _ in 0..AT_ONCE {
-                knocking.extend(at_once().await);
+                turns.push(fleet.turn().await);
             }
-            assert_eq!((knocking.len(), fleet.knocking.get()), (AT_ONCE, AT_ONCE));
-            assert!(at_once().await.is_err());
-            knocking.pop();
-            assert!(at_once().await.is_ok());
-            drop(fleet.knock("host").await);
-            assert_eq!(fleet.knocking.get(), AT_ONCE - 1);
+            let soon = || timeout(Duration::from_millis(50), fleet.turn());
+            assert!(soon().await.is_err());
+            let mut in_now = turns.pop().unwrap();
+            fleet.place_after(&mut in_now, async { Ok::<(), ()>(()) }).await.unwrap();
+            let next = soon().await.unwrap();
+            assert!(soon().await.is_err());
+            let mut hanging = turns.pop().unwrap();
+            let hangs = pending::<Result<(), ()>>();
+            tokio::select! {
+                _ = fleet.place_after(&mut hanging, hangs) => panic!("it hangs"),
+                turn = fleet.turn() => drop(turn),
+            }
+            assert_eq!(fleet.places.available_permits(), 99, "none of those has a place");
+            drop(next);
+        });
+    }
+
+    #[test]
+    fn hosts_that_hang_delay_nobody() {
+        block_on(async {
+            let fleet = Rc::new(Fleet::of(2, None));
+            let begun = Instant::now();
+            for _ in 0..4 {
+                tokio::task::spawn_local(visit(Rc::clone(&fleet), pending(), Duration::ZERO));
+            }
+            tokio::task::yield_now().await;
+            all((0..6).map(|_| visit(Rc::clone(&fleet), async {}, Duration::from_millis(20)))).await;
+            // Twice two of them hold the right to log in, and none a place.
+            assert!(begun.elapsed() < 2 * PATIENCE + Duration::from_millis(400), "{:?}", begun.elapsed());
+        });
+    }
+
+    #[test]
+    fn waiting_for_others_is_not_a_hosts_own_time() {
+        block_on(async {
+            let limit = Duration::from_millis(100);
+            let fleet = Fleet::of(1, Some(limit));
+            let busy = fleet.place().await;
+            let mut turn = fleet.turn().await;
+            let clock = turn.clock();
+            let look = async {
+                fleet.place_after(&mut turn, async { Ok::<(), ()>(()) }).await.unwrap();
+                7
+            };
+            let (seen, ()) = tokio::join!(fleet.looking(&clock, look), async {
+                sleep(3 * limit).await;
+                drop(busy);
+            });
+            assert_eq!(seen, Some(7));
+            assert!(clock.start().elapsed() < limit);
+            assert_eq!(fleet.looking(&clock, pending::<u8>()).await, None);
+            assert!(clock.start().elapsed() >= limit);
         });
     }
 

@@ -8,7 +8,7 @@ use toril_transport::{Delivery, Password, PendingImage, Sudo};
 
 use super::{UsageError, sandbox, work};
 use crate::arguments;
-use crate::client::{Client, ClientError, Told, Trouble, Way};
+use crate::client::{Client, ClientError, LoggedIn, Told, Trouble, Way};
 use crate::interrupt::Interrupts;
 use crate::settings::Settings;
 use crate::view::{Shown, View};
@@ -75,13 +75,24 @@ pub(super) fn host(chosen: &Chosen, make: bool, view: &View) -> Result<Host, Str
     }
 }
 
-/// Connects, and tells of it.
+/// Connects and starts the agent, and tells of it.
 pub(super) async fn connect(host: &Host, way: &Way, view: &View) -> Result<Client, ClientError> {
+    start(log_in(host, way, view).await?, view).await
+}
+
+/// Connects, without starting the agent.
+pub(super) async fn log_in(host: &Host, way: &Way, view: &View) -> Result<LoggedIn, ClientError> {
     // On a terminal, ssh may ask there about a key or a passphrase: a moving line would write over its question.
     if !way.options.interactive || host.reach == Reach::Local || host.sandbox {
         view.show(Some(&host.name), &Shown::Step { text: "connecting" });
     }
-    let client = Client::connect(host, way).await?;
+    Client::log_in(host, way).await
+}
+
+/// Starts the agent where a connection is, and tells of it.
+pub(super) async fn start(logged_in: LoggedIn, view: &View) -> Result<Client, ClientError> {
+    let host = logged_in.host().clone();
+    let client = logged_in.start().await?;
     if let Some((connection, delivery)) = client.connection() {
         let uploaded = match delivery {
             Delivery::Uploaded { bytes, .. } => Some(*bytes),

@@ -6,8 +6,6 @@ mod way;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::time::timeout;
-
 use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::{Check, CheckState};
 
@@ -75,9 +73,10 @@ async fn visit(
     let start = Instant::now();
     let seen = async {
         let mut turn = fleet.turn().await;
-        match timeout(fleet.look(), look(&chosen, &way, &fleet, &mut turn, &view)).await {
-            Ok(seen) => seen,
-            Err(_) => Err(Trouble::from(format!("it took longer than {}", fleet.deadline_words()))),
+        let clock = turn.clock();
+        match fleet.looking(&clock, look(&chosen, &way, &fleet, &mut turn, &view)).await {
+            Some(seen) => seen,
+            None => Err(Trouble::from(format!("it took longer than {}", fleet.deadline_words()))),
         }
     };
     let seen = tokio::select! {

@@ -1,6 +1,7 @@
 use std::io::{self, BufRead, Write};
 use std::rc::Rc;
 
+use tokio::time::Instant;
 use toril_runner::Probe;
 
 use super::Task;
@@ -47,7 +48,12 @@ pub(super) async fn act(
             let parcels = Parcels { source, ..Parcels::default() };
             let mut turn = match visit.turn.take() {
                 Some(turn) => turn,
-                None => fleet.turn().await,
+                None => {
+                    let waiting = Instant::now();
+                    let turn = fleet.place().await;
+                    visit.start += waiting.elapsed();
+                    turn
+                }
             };
             let run = async |interrupts: Interrupts| {
                 reboot::run(&mut client, &host, order, parcels, &view, &interrupts, &mut turn).await

@@ -1,7 +1,5 @@
 use std::rc::Rc;
 
-use tokio::time::timeout;
-
 use toril_inventory::Host;
 use toril_provisioner::{CheckState, Depth, Plan};
 use toril_runner::Accelerator;
@@ -27,17 +25,18 @@ pub(super) async fn look(
     let mut visit = Visit::new(&place);
     let seen = async {
         let turn = fleet.turn().await;
+        let clock = turn.clock();
         let mut visit = Visit::new(&place);
-        let start = visit.start;
         // How long it takes to make a sandbox is not the host's fault.
         match reach::host(&place.chosen, task.make, &view) {
             Ok(host) => {
                 let look = look_undisturbed(visit, place, host, task, &fleet, turn, &view);
-                (start, timeout(fleet.look(), look).await)
+                let seen = fleet.looking(&clock, look).await;
+                (clock.start(), seen.map(|seen| Visit { start: clock.start(), ..seen }))
             }
             Err(error) => {
                 visit.fail(&view, "reaching the sandbox", &error.into(), Status::Operation);
-                (start, Ok(visit))
+                (clock.start(), Some(visit))
             }
         }
     };
@@ -48,8 +47,8 @@ pub(super) async fn look(
             visit
         }
         (start, seen) = seen => match seen {
-            Ok(seen) => seen,
-            Err(_) => {
+            Some(seen) => seen,
+            None => {
                 let error = format!("it took longer than {}, and was left as it is", fleet.deadline_words());
                 let remedy = Some("a host that is only slow is given more time by --deadline".to_owned());
                 visit.start = start;
