@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Sandbox, Toril};
+use crate::harness::{Sandbox, TORIL, Toril};
 
 const RECIPE: &str = r#"description = "One directory, and for some a look that takes long"
 supports = ["debian 12"]
@@ -162,4 +163,20 @@ fn one_sshd_under_forty_names_is_reached_under_each() {
         let told = events.iter().filter(|event| event["closed_before"].as_u64() > Some(0)).count();
         println!("{transport}: {told} of {} were turned away first", names.len());
     }
+}
+
+#[test]
+fn all_plans_are_seen_before_the_first_question_however_many_hosts_there_are() {
+    let Some(sandbox) = Sandbox::fresh("many-5") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let hosts: String =
+        ["a", "b", "c"].iter().map(|name| host(name, &sandbox, "user = \"debian\"")).collect();
+    fs::write(directory.path().join("inventory.toml"), hosts).unwrap();
+    fs::write(directory.path().join("r.toml"), RECIPE).unwrap();
+    // Fewer at once than there are hosts, and a terminal to be asked on.
+    let line = format!("{TORIL} apply all --recipe r.toml --parallel 1");
+    let line = format!("printf 'n\\nn\\nn\\n' | script --quiet --return --command '{line}' /dev/null");
+    let asked = Toril::of(Path::new("sh"), &["-c", &line]).dir(directory.path()).run().exits(1);
+    let questions = asked.stdout.matches("change it as shown?").count();
+    assert_eq!(questions, 3, "{asked}");
 }

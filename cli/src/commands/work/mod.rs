@@ -17,7 +17,7 @@ use toril_runner::{Accelerator, AcceleratorPolicy, OwnKernel, Probe, Shard};
 use self::act::act;
 pub(super) use self::act::{conclude, confirmed};
 use self::look::look;
-use self::visit::Place;
+use self::visit::{Place, Visit};
 use super::choices::{Chooser, ChosenRecipe, ChosenSuite, both};
 use super::fingerprint::{self, Stored};
 use super::fleet::Fleet;
@@ -273,12 +273,12 @@ async fn visit_all(
         });
         return all(visits.collect::<Vec<_>>()).await;
     }
-    let looks = places
-        .into_iter()
-        .map(|place| look(place, Rc::clone(&task), Rc::clone(&fleet), view.clone(), interrupts.clone()));
+    let looks = places.into_iter().map(|place| {
+        let look = look(place, Rc::clone(&task), Rc::clone(&fleet), view.clone(), interrupts.clone());
+        // All plans are shown before the first question: the next host is looked at meanwhile, and each has its turn again.
+        async { Visit { turn: None, ..look.await } }
+    });
     let mut visits = all(looks.collect::<Vec<_>>()).await;
-    // All plans are shown before the first question, so each has its turn again.
-    visits.iter_mut().for_each(|visit| visit.turn = None);
     for visit in visits.iter_mut().filter(|visit| visit.changes && !task.yes) {
         let sandbox = visit.client.as_ref().is_some_and(|(host, _)| host.sandbox);
         if !sandbox && !confirmed(&visit.outcome.host, task.reboot.is_some(), &view, &interrupts) {
