@@ -31,24 +31,31 @@ def _used() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _stat(pid: int) -> tuple[int, float] | None:
-    """The parent and the CPU seconds of a process, with those of its children that have ended."""
+def _stat(pid: int) -> tuple[int, float, str] | None:
+    """The parent and the CPU seconds of a process, with those of its children that have ended, and its program's name."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        with open(f"/proc/{pid}/stat") as file:
+            name, fields = file.read().split("(", 1)[1].rsplit(")", 1)
+        fields = fields.split()
     except (OSError, IndexError):
         return None
-    return int(fields[1]), sum(int(field) for field in fields[11:15]) / TICK
+    return int(fields[1]), sum(int(field) for field in fields[11:15]) / TICK, name
 
 
-def _descendants(root: int) -> dict[int, float]:
+def _stats() -> dict[int, tuple[int, float, str]]:
+    """The same of all processes."""
+    found = {int(name): _stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    return {pid: stat for pid, stat in found.items() if stat}
+
+
+def _descendants(root: int, stats: dict[int, tuple[int, float, str]]) -> dict[int, float]:
     """CPU seconds by process, of all below this one."""
-    stats = {int(name): _stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
     found: dict[int, float] = {}
     grew = True
     while grew:
         grew = False
         for pid, stat in stats.items():
-            if stat and pid not in found and (stat[0] == root or stat[0] in found):
+            if pid not in found and (stat[0] == root or stat[0] in found):
                 found[pid] = stat[1]
                 grew = True
     return found
@@ -65,22 +72,22 @@ def _memory(pids: list[int]) -> float:
     return kib / 1024
 
 
-def mux_processes(directory: Path) -> dict[int, float]:
+def mux_processes(directory: Path, stats: dict[int, tuple[int, float, str]] | None = None) -> dict[int, float]:
     """The ssh processes that hold connections open by sockets in this directory, and their CPU seconds."""
     found = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
+    for pid, stat in (stats or _stats()).items():
+        if stat[2] != "ssh":
             continue
         with contextlib.suppress(OSError):
-            line = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if line.startswith("ssh: ") and str(directory) in line and (stat := _stat(int(name))):
-                found[int(name)] = stat[1]
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if line.startswith("ssh: ") and str(directory) in line:
+                found[pid] = stat[1]
     return found
 
 
 def memory_below(root: int) -> float:
     """What a process and all below it take, in MiB."""
-    return _memory([root, *_descendants(root)])
+    return _memory([root, *_descendants(root, _stats())])
 
 
 def end(pids) -> None:
@@ -90,9 +97,10 @@ def end(pids) -> None:
 
 
 def run(command: list[str], environment: dict[str, str], directory: Path, sockets: Path, *,
-        stdin: str | None = None, memory: bool = False) -> Cost:
+        stdin: str | None = None, memory: float | None = None) -> Cost:
     """Runs it. `sockets` is where it leaves connections open: the processes that hold them belong to it for as long as it
-    runs. Looking at memory takes CPU itself, so such a run is not one whose time counts."""
+    runs. `memory` is the pause between looks at memory, in seconds. Looking takes CPU itself: where it is done without
+    much of a pause, the run is not one whose time counts."""
     before = mux_processes(sockets)
     used = _used()
     start = time.monotonic()
@@ -101,11 +109,14 @@ def run(command: list[str], environment: dict[str, str], directory: Path, socket
     peak, most, over = [0.0], [0], threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.1):
-            pids = [process.pid, *_descendants(process.pid), *(set(mux_processes(sockets)) - set(before))]
-            peak[0], most[0] = max(peak[0], _memory(pids)), max(most[0], len(pids))
+        while not over.wait(memory):
+            stats = _stats()
+            pids = [process.pid, *_descendants(process.pid, stats), *(set(mux_processes(sockets, stats)) - set(before))]
+            # One that has ended meanwhile is left as a zombie, and has none.
+            if used := _memory(pids):
+                peak[0], most[0] = max(peak[0], used), max(most[0], len(pids))
 
-    watcher = threading.Thread(target=watch) if memory else None
+    watcher = threading.Thread(target=watch) if memory is not None else None
     if watcher:
         watcher.start()
     try:

@@ -41,11 +41,11 @@ class Trouble:
         for number, host in enumerate(good[:CHANGED]):
             (tools.directory / f"known-{number}").write_text(f"[{host.address}]:{host.port} {OTHER_KEY}\n")
 
-    def round(self, dying: Host, dies) -> Round:
-        """`dies` ends the dying host."""
+    def round(self, client: str, dying: Host, dies) -> Round:
+        """By that ssh client; `dies` ends the dying host."""
         self._inventory(dying)
-        alone, _, _ = self._check("good", dying, None)
-        beside, status, outcomes = self._check("all", dying, dies)
+        alone, _, _ = self._check(client, "good", None)
+        beside, status, outcomes = self._check(client, "all", lambda: dies(dying))
         return Round(alone, beside, status, outcomes)
 
     def _inventory(self, dying: Host) -> None:
@@ -62,10 +62,11 @@ class Trouble:
         lines += [f'[hosts.refusing-{number}]\naddress = "127.0.0.1"\nport = 1\n' for number in range(REFUSING)]
         (self.tools.directory / "trouble.toml").write_text("\n".join(lines))
 
-    def _check(self, hosts: str, dying: Host, dies) -> tuple[float, int, dict[str, dict]]:
-        options = ["-o", f"KexAlgorithms={self.tools.exchange}"] if self.tools.exchange else []
-        command = [self.tools.toril, "check", "--recipe", "slow.toml", "--inventory", "trouble.toml", "--json", "--parallel", "50",
-                   "--connect-timeout", "20s", *options, hosts]
+    def _check(self, client: str, hosts: str, dies) -> tuple[float, int, dict[str, dict]]:
+        """With the program's own defaults: a host that does not answer is to delay nobody whatever `--parallel` is."""
+        options = ["-o", f"KexAlgorithms={self.tools.exchange}"] if self.tools.exchange and client == "openssh" else []
+        command = [self.tools.toril, "check", "--recipe", "slow.toml", "--inventory", "trouble.toml", "--json",
+                   "--transport", client, *options, hosts]
         good = {host.name for host in self.good}
         start = time.monotonic()
         last, outcomes, death = 0.0, {}, None
@@ -78,7 +79,7 @@ class Trouble:
                     good.discard(event["host"])
                 if event["event"] == "connected" and event["host"] == "dying" and dies:
                     # In the middle: it is connected, and what it is asked takes longer.
-                    death = threading.Thread(target=dies, args=(dying,))
+                    death = threading.Thread(target=dies)
                     death.start()
                 if event["event"] == "finished":
                     outcomes = {outcome["host"]: outcome for outcome in event["hosts"]}
@@ -93,12 +94,12 @@ class Trouble:
             listener.close()
 
 
-def said(rounds: list[Round]) -> str:
+def said(client: str, rounds: list[Round]) -> str:
     """The medians, the ratio, and the reason of every host in trouble, in Markdown."""
     ratios = [round.beside / round.alone for round in rounds]
     alone, beside = (statistics.median(getattr(round, what) for round in rounds) for what in ("alone", "beside"))
     statuses = sorted({round.status for round in rounds})
-    lines = [f"{GOOD} hosts take {alone:.2f} s alone and {beside:.2f} s beside the {REFUSING + HANGING + CHANGED + 1}, ratio "
+    lines = [f"By {client}, {GOOD} hosts take {alone:.2f} s alone and {beside:.2f} s beside the {REFUSING + HANGING + CHANGED + 1}, ratio "
              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {len(rounds)} rounds); exit status "
              f"{', '.join(map(str, statuses))}", ""]
     lines += ["| host | result | reason |", "| --- | --- | --- |"]
