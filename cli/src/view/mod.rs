@@ -7,6 +7,7 @@ mod json;
 mod kept;
 mod lines;
 mod outcome;
+mod place;
 mod plan;
 mod report;
 mod shown;

@@ -6,10 +6,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use toril_machine::{Facts, write_atomically};
+use toril_machine::Facts;
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::report::{Format, HostRun, Report, annotations};
 
+use super::place::{self, Place};
 use super::{HostOutcome, Shown, json};
 use crate::agent::{Ended, RunEvent};
 use crate::exit::Status;
@@ -105,6 +106,8 @@ pub(crate) struct Reports {
     choices: Vec<ReportChoice>,
     report: Report,
     events: Vec<(PathBuf, json::Json<File>)>,
+    /// Where the others go that are files.
+    places: Vec<(PathBuf, Place)>,
     /// Whether the view prints JSON events on standard output.
     json: bool,
 }
@@ -119,7 +122,7 @@ impl Reports {
         let mut reports = Reports { choices, json, ..Reports::default() };
         for (index, choice) in reports.choices.iter().enumerate() {
             if let To::File(path) = &choice.to
-                && let Some(directory) = whole(path).parent()
+                && let Some(directory) = place::whole(path).parent()
                 && !directory.is_dir()
             {
                 return Err(format!(
@@ -137,13 +140,21 @@ impl Reports {
         reports.report.properties.push(version);
         reports.report.runs = hosts.iter().map(HostRun::new).collect();
         for choice in &reports.choices {
-            if let (Kind::Json, To::File(path)) = (choice.kind, &choice.to) {
-                let file = File::create(path).map_err(|error| format!("cannot write {choice}: {error}"))?;
-                reports.events.push((path.clone(), json::Json::new(file)));
+            let To::File(path) = &choice.to else { continue };
+            let failed = |error: io::Error| format!("cannot write {choice}: {error}");
+            match choice.kind {
+                Kind::Json => {
+                    let file = File::create(path).map_err(failed)?;
+                    reports.events.push((path.clone(), json::Json::new(file)));
+                }
+                _ => reports.places.push((path.clone(), Place::find(path).map_err(failed)?)),
             }
         }
-        let files = |choice: &&ReportChoice| matches!(choice.to, To::File(_));
-        match reports.write(files).into_iter().next() {
+        // What is read as it is written is read but once, and has only the end.
+        let replaced = |choice: &&ReportChoice| {
+            reports.place(choice).is_some_and(|place| matches!(place, Place::File(_)))
+        };
+        match reports.write(replaced).into_iter().next() {
             Some(error) => Err(error),
             None => Ok(reports),
         }
@@ -266,14 +277,18 @@ impl Reports {
             (Kind::Github, _) => self.annotate(),
             (Kind::Of(format), to) => {
                 let text = format.render(&self.report).map_err(|error| error.to_string())?;
-                match to {
-                    To::StandardOutput => print(io::stdout(), &text),
-                    To::File(path) => write_atomically(&whole(path), text.as_bytes(), None)
-                        .map_err(|error| format!("{error}")),
+                match (to, self.place(choice)) {
+                    (To::File(_), Some(place)) => place.write(&text),
+                    _ => print(io::stdout(), &text),
                 }
             }
         };
         self.choices.iter().filter(wanted).filter_map(|choice| write(choice).err()).collect()
+    }
+
+    fn place(&self, choice: &ReportChoice) -> Option<&Place> {
+        let To::File(path) = &choice.to else { return None };
+        self.places.iter().find(|(of, _)| of == path).map(|(_, place)| place)
     }
 
     /// GitHub reads commands from both outputs.
@@ -299,14 +314,6 @@ impl Reports {
 fn from_here(path: &str) -> String {
     let here = env::current_dir().unwrap_or_default();
     Path::new(path).strip_prefix(here).unwrap_or(Path::new(path)).to_string_lossy().into_owned()
-}
-
-/// A path whose directory can be opened.
-fn whole(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").join(path),
-        _ => path.to_owned(),
-    }
 }
 
 fn print(mut to: impl Write, text: &str) -> Result<(), String> {

@@ -1,11 +1,12 @@
 //! Reports, and what several come to together: no host is needed, since merging reads what runs have told.
 
 use std::fs;
+use std::path::Path;
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::program::Toril;
+use crate::program::{TORIL, Toril};
 use crate::seen::Place;
 
 fn line(host: &str, event: Value) -> String {
@@ -212,4 +213,23 @@ fn a_run_that_came_to_nothing_is_reported_as_that() {
     let events = fs::read_to_string(place.path().join("a.jsonl")).unwrap();
     let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["status"]), (&json!("finished"), &json!(1)));
+}
+
+/// What a reader has before it is no file to be replaced, and gets the report once.
+#[test]
+fn a_fifo_a_link_and_what_a_shell_has_opened_stay_what_they_are() {
+    let place = place();
+    let call = |arguments: &str, then: &str| {
+        let call = format!("'{TORIL}' report merge first.jsonl second.jsonl {arguments}");
+        let script = format!("mkfifo -m 600 fifo 2>/dev/null; ln -sf linked link; {call}; {then}");
+        Toril::of(Path::new("bash"), &["-c", &script]).dir(&place.path()).run()
+    };
+    let whole = call("--report tap=all.tap >/dev/null", "cat all.tap").exits(0).stdout;
+    assert!(whole.starts_with("TAP version 13"), "{whole}");
+    let fifo = call("--report tap=fifo >/dev/null & cat fifo", "wait; test -p fifo").exits(0);
+    assert_eq!(fifo.stdout, whole);
+    let opened = call("--report tap=>(cat >opened) >/dev/null", "wait $!; cat opened").exits(0);
+    assert_eq!(opened.stdout, whole);
+    let linked = call("--report tap=link >/dev/null", "test -L link && cat linked").exits(0);
+    assert_eq!(linked.stdout, whole);
 }
