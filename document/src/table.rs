@@ -406,5 +406,7 @@ mod tests {
             Some(())
         });
         assert!(problems.expect_err("broken").0.iter().all(|p| p.code == "D001"));
+        let problems = Document::read("c.toml", "x = [[[\n", |_| Some(())).expect_err("broken");
+        assert_eq!(problems.0.len(), 1, "{problems:?}");
     }
 }
