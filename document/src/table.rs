@@ -58,6 +58,11 @@ impl<'d> Table<'d> {
         self.entries.iter().any(|(name, _)| name.value == key)
     }
 
+    /// The keys that nobody has taken yet.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(name, _)| name.value.as_str())
+    }
+
     /// Looks at a value and leaves it to whoever takes it.
     pub fn peek(&self, key: &str) -> Option<&Value> {
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, value)| &value.value)

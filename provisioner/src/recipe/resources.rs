@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use toril_document::{Located, Problem, Problems, Source, Table, Value};
+use toril_document::{Located, Problem, Problems, Source, Table, Value, nearest};
 use toril_machine::Facts;
 
 use super::bundle::TemplateFile;
@@ -164,7 +164,11 @@ fn read_resource(mut table: Table<'_>, facts: &Facts, scope: &Scope) -> Option<D
         [] => {
             // The kinds become known words, so that a mistyped one is answered with the nearest.
             resource::KINDS.iter().for_each(|kind| drop(table.take(kind.key)));
-            table.note("R005", place, "a resource must have one kind and this has none", Some(kinds_help()));
+            let kinds = || resource::KINDS.iter().map(|kind| kind.key);
+            if !table.keys().any(|key| nearest(key, kinds()).is_some()) {
+                let message = "a resource must have one kind and this has none";
+                table.note("R005", place, message, Some(kinds_help()));
+            }
             None
         }
         [first, second, ..] => {
