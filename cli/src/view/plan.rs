@@ -23,7 +23,11 @@ pub(super) fn headline(plan: &Plan) -> String {
         }
         Some(_) => text.push_str("; nothing to download"),
         None if plan.items.iter().any(|item| item.state.changes().iter().any(packages)) => {
-            text.push_str("; download size not known before the host has package lists");
+            let lacks_lists = |step: &String| step == "fetch the package lists: there are none";
+            text.push_str(match plan.package_steps.iter().any(lacks_lists) {
+                true => "; download size not known before the host has package lists",
+                false => "; download size not known, as apt does not tell it",
+            });
         }
         None => {}
     }
