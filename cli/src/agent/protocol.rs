@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toril_machine::{Facts, Fingerprint, LockHolder};
 use toril_provisioner::{Bundle, Check, Counts, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
-use toril_runner::{Event as TestEvent, KeptFolder, OwnKernel, ProbeResult, Verified};
+use toril_runner::{Event as TestEvent, KeptFolder, OwnKernel, Probe, ProbeResult, Verified};
 
 /// What a client asks of the agent. Each is answered by reports of which the last is [`Report::Done`], [`Report::NoneOf`]
 /// or [`Report::Refused`].
@@ -91,6 +91,8 @@ pub(crate) enum Job {
         /// Whether emulated guests will do.
         emulation: bool,
         own_kernel: OwnKernel,
+        /// What counts even where hosts of its kind cannot have it.
+        required: Vec<Probe>,
     },
     /// Reboot the machine if that is due. It is the run's last then, and whoever follows the run has this much time to
     /// see the machine come back.

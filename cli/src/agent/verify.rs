@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicBool;
 
 use toril_machine::{Facts, KvmTrial, Machine};
 use toril_provisioner::Check;
-use toril_runner::{AcceleratorPolicy, Background, Options, OwnKernel, ProbeResult, Verified};
+use toril_runner::{AcceleratorPolicy, Background, Options, OwnKernel, Probe, ProbeResult, Verified};
 
 use super::worker::TEST_USER;
 
@@ -10,6 +10,7 @@ use super::worker::TEST_USER;
 pub(super) fn verify(
     emulation: bool,
     own_kernel: OwnKernel,
+    required: &[Probe],
     sink: &mut dyn FnMut(&ProbeResult),
     stop: &AtomicBool,
 ) -> Result<Verified, String> {
@@ -20,8 +21,8 @@ pub(super) fn verify(
         let trial = toril_machine::try_kvm_apart(&[program.into(), "try-kvm".into()]).ok()?;
         Some(why_no_kvm(&facts, &trial))
     };
-    let background =
-        Background { container: facts.container.is_some(), guest: facts.guest, own_kernel, kvm: &kvm };
+    let (container, guest) = (facts.container.is_some(), facts.guest);
+    let background = Background { container, guest, own_kernel, required, kvm: &kvm };
     let policy = AcceleratorPolicy { requested: None, tcg_allowed: emulation };
     let options = Options { accelerator: policy, ..Options::default() };
     let mut verified = toril_runner::verify(&options, TEST_USER, &background, sink, stop);

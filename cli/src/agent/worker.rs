@@ -12,8 +12,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use toril_machine::{FIGURES, Fingerprint, HostLock, LockError, LockHolder, Machine, RECIPE};
 use toril_provisioner::{Bundle, HostInfo, LAST_RUN};
 use toril_runner::{
-    AcceleratorPolicy, Control, ExpectedEnd, Forward, GuestSettings, Kernel, OwnKernel, ProbeResult, Share,
-    SourceInfo, Suite, Supply,
+    AcceleratorPolicy, Control, ExpectedEnd, Forward, GuestSettings, Kernel, OwnKernel, Probe, ProbeResult,
+    Share, SourceInfo, Suite, Supply,
 };
 
 use super::front::read_recipe;
@@ -222,7 +222,9 @@ impl Worker {
         match job {
             Job::Apply { bundle, host } => self.apply(bundle, host, ended),
             Job::Test(job) => self.test(job, who, run, ended),
-            Job::Verify { emulation, own_kernel } => self.verify(*emulation, *own_kernel, ended),
+            Job::Verify { emulation, own_kernel, required } => {
+                self.verify(*emulation, *own_kernel, required, ended)
+            }
             Job::Reboot { deadline } => self.reboot(*deadline, ended),
         }
     }
@@ -298,11 +300,17 @@ impl Worker {
         Ok(())
     }
 
-    fn verify(&mut self, emulation: bool, own_kernel: OwnKernel, ended: &mut Ended) -> Result<(), String> {
+    fn verify(
+        &mut self,
+        emulation: bool,
+        own_kernel: OwnKernel,
+        required: &[Probe],
+        ended: &mut Ended,
+    ) -> Result<(), String> {
         let stop = Arc::clone(&self.stop);
         self.wait_for_packages()?;
         let mut sink = |result: &ProbeResult| self.write(RunEvent::Verify { result: result.clone() });
-        let verified = super::verify::verify(emulation, own_kernel, &mut sink, &stop)?;
+        let verified = super::verify::verify(emulation, own_kernel, required, &mut sink, &stop)?;
         self.keep(FIGURES, &serde_json::to_vec(&verified.figures).unwrap_or_default());
         ended.stopped |= verified.stopped;
         ended.verified = Some(Box::new(verified));

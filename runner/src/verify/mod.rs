@@ -29,6 +29,8 @@ pub struct Background<'b> {
     pub guest: bool,
     /// When the host's own kernel is booted.
     pub own_kernel: OwnKernel,
+    /// What counts even where hosts of its kind cannot have it.
+    pub required: &'b [Probe],
     /// Finds out, without a guest of QEMU's, why KVM is as it is, and what to do about it; asked only where guests do not
     /// run under it.
     pub kvm: &'b dyn Fn() -> Option<(String, Option<String>)>,
@@ -98,6 +100,7 @@ pub fn verify(
             Err(why) => Answer::untried(why.clone(), remedy::RECIPE),
         };
         let Answer { state, what, remedy, accepted } = answer;
+        let accepted = accepted && !background.required.contains(&probe);
         // What was ended in its middle says nothing of the host.
         if stop.load(Ordering::Relaxed) && state != ProbeState::Works {
             break;

@@ -163,7 +163,8 @@ async fn inspect(
     if task.verify {
         let policy = policy(task.accelerator, host);
         let emulation = policy.tcg_allowed && policy.requested != Some(Accelerator::Kvm);
-        visit.jobs.push(Job::Verify { emulation, own_kernel: task.own_kernel });
+        let required = task.required.clone().unwrap_or_default();
+        visit.jobs.push(Job::Verify { emulation, own_kernel: task.own_kernel, required });
     }
     if let Some(suite) = &task.suite {
         visit.jobs.push(Job::Test(TestJob {
