@@ -85,6 +85,7 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
                 view.show(Some(&name), &Shown::Note { text });
             }
             client.read_from(typed);
+            view.give_terminal();
             console.begin(keyboard);
         }
         let mut tell = |told: Told| {

@@ -38,7 +38,9 @@ pub(super) struct Human {
     quiet: bool,
     bars: MultiProgress,
     moving: HashMap<String, ProgressBar>,
-    /// Hosts whose guest is printing, and whether its last line is unfinished.
+    /// Whether a guest has the terminal: what it prints comes in pieces of lines, which no progress may be drawn between.
+    given: bool,
+    /// Whether the last line of what a guest has printed is unfinished.
     unfinished: bool,
     /// Whether lines go to standard error, because a report is printed on standard output.
     aside: bool,
@@ -55,6 +57,7 @@ impl Human {
             quiet,
             bars: MultiProgress::with_draw_target(target),
             moving: HashMap::new(),
+            given: false,
             unfinished: false,
             aside,
         }
@@ -62,6 +65,11 @@ impl Human {
 
     pub(super) fn suspend<T>(&self, other: impl FnOnce() -> T) -> T {
         self.bars.suspend(other)
+    }
+
+    pub(super) fn give_terminal(&mut self) {
+        self.given = true;
+        self.clear_all();
     }
 
     pub(super) fn show(&mut self, host: Option<&str>, shown: &Shown<'_>) {
@@ -142,7 +150,7 @@ impl Human {
     }
 
     pub(super) fn finish(&mut self, outcomes: &[HostOutcome], status: Status) {
-        self.moving.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        self.clear_all();
         if !outcomes.is_empty() {
             self.outcomes(outcomes);
         }
@@ -189,7 +197,7 @@ impl Human {
     }
 
     fn trials(&mut self, trials: &[Trial]) {
-        self.moving.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        self.clear_all();
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(trial::HEADER);
@@ -201,7 +209,7 @@ impl Human {
     }
 
     fn acceptance(&mut self, file: &str, complete: bool, promises: &[Promise]) {
-        self.moving.drain().for_each(|(_, bar)| bar.finish_and_clear());
+        self.clear_all();
         self.print("");
         acceptance::lines(file, complete, promises, self.verbose).iter().for_each(|line| self.print(line));
     }
@@ -339,7 +347,10 @@ impl Human {
                     failures::told(&attempt.cases, &attempt.diagnosis, &attempt.last_lines, usize::MAX);
                 told.iter().for_each(|line| self.print(line));
             }
-            TestEvent::TestEnded(result) => self.result(host, result),
+            TestEvent::TestEnded(result) => {
+                self.given = false;
+                self.result(host, result);
+            }
             TestEvent::ArtifactsKept(kept) => self.artifacts(host, kept),
             TestEvent::FolderKept(folder) => self.line(host, &kept::line(host, folder)),
             TestEvent::RunEnded(_) => self.clear(host),
@@ -406,6 +417,9 @@ impl Human {
     }
 
     fn step(&mut self, host: Option<&str>, text: &str) {
+        if self.given {
+            return;
+        }
         let name = host.unwrap_or("this machine");
         let bars = &self.bars;
         let bar = self.moving.entry(name.to_owned()).or_insert_with(|| {
@@ -423,6 +437,14 @@ impl Human {
     fn clear(&mut self, host: Option<&str>) {
         if let Some(bar) = self.moving.remove(host.unwrap_or("this machine")) {
             bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+    }
+
+    fn clear_all(&mut self) {
+        for (_, bar) in self.moving.drain() {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
         }
     }
 
@@ -443,17 +465,38 @@ impl Human {
     fn raw(&mut self, text: &str) {
         let text: String = text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
         if !text.is_empty() {
+            self.give_terminal();
             self.unfinished = !text.ends_with('\n');
             self.write(&text);
         }
     }
 
     fn write(&self, text: &str) {
-        self.bars.suspend(|| {
+        let write = || {
             let mut out: Box<dyn Write> =
                 if self.aside { Box::new(io::stderr()) } else { Box::new(io::stdout().lock()) };
             // A reader that went away does not end the run: its exit status still counts.
             drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-        });
+        };
+        // Where there is no progress, nothing is wiped from the line that the cursor is in.
+        match self.moving.is_empty() {
+            true => write(),
+            false => self.bars.suspend(write),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_progress_is_drawn_while_a_guest_has_the_terminal() {
+        let mut human = Human::new(false, false, false);
+        human.step(Some("host"), "boot");
+        assert_eq!(human.moving.len(), 1);
+        human.give_terminal();
+        human.step(Some("host"), "boot: case sse");
+        assert!(human.moving.is_empty());
     }
 }

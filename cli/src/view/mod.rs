@@ -109,6 +109,13 @@ impl View {
         self.lock().reports.leave();
     }
 
+    /// Draws no progress until the test that runs has ended: the terminal is its guest's.
+    pub(crate) fn give_terminal(&self) {
+        if let Kind::Human(human) = &mut self.lock().kind {
+            human.give_terminal();
+        }
+    }
+
     /// Takes progress off the terminal while something else uses it, such as a question.
     pub(crate) fn suspend<T>(&self, other: impl FnOnce() -> T) -> T {
         match &self.lock().kind {

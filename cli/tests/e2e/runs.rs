@@ -36,6 +36,24 @@ fn a_kernel_is_booted_and_its_output_is_live() {
     sandbox.is_clean();
 }
 
+/// Progress on a terminal must not come between the pieces of a line that a guest prints.
+#[test]
+fn what_a_guest_prints_is_whole_on_a_terminal() {
+    let Some(sandbox) = Sandbox::provisioned("run-terminal") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = kernel(&sandbox, &dir);
+    for more in ["", " --console"] {
+        let call = format!("'{TORIL}' run '{kernel}' --on {} --append mode=pass{more}", sandbox.host());
+        let script = ["-qec", &call, "/dev/null"];
+        let run = Toril::of(Path::new("script"), &script).env("TERM", "xterm").run().exits(0);
+        let shown = run.stdout.replace('\r', "");
+        let (_, guest) = shown.split_once("toril-guest: ").unwrap_or_else(|| panic!("{run}"));
+        let (guest, _) = guest.split_once("toril-guest: end").unwrap_or_else(|| panic!("{run}"));
+        assert!(guest.contains("\ncase long-mode: PASSED\ncase sse: PASSED\n"), "{run}");
+        assert!(!guest.contains('\u{1b}'), "something was drawn: {run}");
+    }
+}
+
 /// The built-in guest as a file of this machine.
 fn kernel(sandbox: &Sandbox, dir: &tempfile::TempDir) -> String {
     toril(&["test", "--filter", "boot", &sandbox.host()]).exits(0);
