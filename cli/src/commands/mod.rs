@@ -102,6 +102,5 @@ fn problem(view: &View, host: Option<&str>, doing: &str, trouble: &Trouble) {
 /// Shows how everything ended and says what to exit with.
 fn finish(view: &View, outcomes: &[HostOutcome]) -> Status {
     let status = Status::worst(outcomes.iter().map(HostOutcome::status));
-    view.finish(outcomes, status);
-    status
+    view.finish(outcomes, status)
 }

@@ -13,7 +13,7 @@ mod report;
 mod shown;
 mod trial;
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use acceptance::{OF_RECIPE, Promise, Verdict};
@@ -89,19 +89,32 @@ impl View {
         self.lock().reports.replace(report);
     }
 
-    /// Shows how everything ended.
-    pub(crate) fn finish(&self, outcomes: &[HostOutcome], status: Status) {
+    /// Shows how everything ended, and returns what to exit with: this status, unless what was to be told could not be.
+    pub(crate) fn finish(&self, outcomes: &[HostOutcome], status: Status) -> Status {
         let mut sinks = self.lock();
         let Sinks { kind, reports } = &mut *sinks;
-        for error in reports.finish(outcomes, status) {
+        let (errors, mut status) = reports.finish(outcomes, status);
+        for error in errors {
             kind.show(None, &Shown::Problem { doing: "reporting", error: &error, remedy: None });
         }
+        let mut lost = Vec::new();
         match kind {
             Kind::Human(human) => human.finish(outcomes, status),
-            Kind::Json(json) => json.finish(outcomes, status),
+            Kind::Json(json) => {
+                json.finish(outcomes, status);
+                let failure = json.failure().filter(|error| !is_gone(error));
+                lost.extend(failure.map(|error| format!("cannot print the events: {error}")));
+            }
         }
-        // Below all else, and after it: a reader of standard output that went away is no problem of the run's.
-        drop(reports.print());
+        // Below all else, and after it.
+        lost.extend(reports.print());
+        for error in lost {
+            status = Status::worst([status, Status::Operation]);
+            // Standard output is what cannot be had; there is nobody left to tell if this fails, too.
+            let told = format!("error: reporting: {error}\nexit status {}\n", status.number());
+            drop(io::stderr().write_all(told.as_bytes()));
+        }
+        status
     }
 
     /// Writes the reports of a run that is left before its end.
@@ -136,4 +149,9 @@ impl Kind {
             Kind::Json(json) => json.show(host, shown),
         }
     }
+}
+
+/// Whether the reader of an output went away, which is no problem of the run's.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }

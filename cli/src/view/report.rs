@@ -11,7 +11,7 @@ use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::report::{Format, HostRun, Report, annotations};
 
 use super::place::{self, Place};
-use super::{HostOutcome, Shown, json};
+use super::{HostOutcome, Shown, is_gone, json};
 use crate::agent::{Ended, RunEvent};
 use crate::exit::Status;
 
@@ -235,8 +235,8 @@ impl Reports {
         }
     }
 
-    /// Notes how everything ended, and writes what is a file. Returns what could not be written.
-    pub(super) fn finish(&mut self, outcomes: &[HostOutcome], status: Status) -> Vec<String> {
+    /// Notes how everything ended, and writes what is a file. Returns what could not be written, and the status with that.
+    pub(super) fn finish(&mut self, outcomes: &[HostOutcome], status: Status) -> (Vec<String>, Status) {
         for outcome in outcomes {
             let fine = matches!(outcome.status(), Status::Fine | Status::Drift);
             let ended = outcome.tests.is_some() || !outcome.statuses.is_empty();
@@ -246,18 +246,24 @@ impl Reports {
                 run.close(fine);
             }
         }
-        let mut errors = Vec::new();
+        let mut errors = self.write(|choice| matches!(choice.to, To::File(_)));
+        if self.choices.iter().any(|choice| choice.kind == Kind::Github) {
+            errors.extend(self.step_summary().err());
+        }
+        let with = |errors: &[String]| match errors {
+            [] => status,
+            _ => Status::worst([status, Status::Operation]),
+        };
+        // They tell the status, so they are the last.
+        let known = with(&errors);
         for (path, json) in &mut self.events {
-            json.finish(outcomes, status);
+            json.finish(outcomes, known);
             if let Some(error) = json.failure() {
                 errors.push(format!("cannot write {}: {error}", path.display()));
             }
         }
-        errors.extend(self.write(|choice| matches!(choice.to, To::File(_))));
-        if self.choices.iter().any(|choice| choice.kind == Kind::Github) {
-            errors.extend(self.step_summary().err());
-        }
-        errors
+        let status = with(&errors);
+        (errors, status)
     }
 
     /// Writes files that say that nothing is known of the end.
@@ -317,9 +323,10 @@ fn from_here(path: &str) -> String {
 }
 
 fn print(mut to: impl Write, text: &str) -> Result<(), String> {
-    to.write_all(text.as_bytes())
-        .and_then(|()| to.flush())
-        .map_err(|error| format!("cannot print the report: {error}"))
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if !is_gone(&error) => Err(format!("cannot print the report: {error}")),
+        _ => Ok(()),
+    }
 }
 
 /// What keeps a host from doing the job at all.

@@ -233,3 +233,25 @@ fn a_fifo_a_link_and_what_a_shell_has_opened_stay_what_they_are() {
     let linked = call("--report tap=link >/dev/null", "test -L link && cat linked").exits(0);
     assert_eq!(linked.stdout, whole);
 }
+
+/// What is printed to a full disk is lost, and that is told; a reader that went away is no loss.
+#[test]
+fn what_could_not_be_printed_is_told() {
+    let place = place();
+    let call = |arguments: &str| {
+        let script = format!("'{TORIL}' report {arguments}");
+        Toril::of(Path::new("bash"), &["-o", "pipefail", "-c", &script]).dir(&place.path()).run()
+    };
+    let passed = ended("host-3", "boot", "passed", "", &json!([]));
+    let lines = [begun(&["host-3"]), started("host-3", &["boot"]), passed, finished(&[("host-3", 0)])];
+    place.write("fine.jsonl", &lines.concat());
+    for (output, what) in [("--report junit=-", "the report"), ("--json", "the events")] {
+        call(&format!("merge fine.jsonl {output} >/dev/null")).exits(0);
+        let full = call(&format!("merge fine.jsonl {output} >/dev/full")).exits(1);
+        full.shows(&format!("error: reporting: cannot print {what}: No space left on device"));
+        call(&format!("merge fine.jsonl {output} | true")).exits(0).hides("error");
+    }
+    // Of a file as of standard output.
+    let full = call("merge fine.jsonl --report junit=/dev/fd/3 3>/dev/full").exits(1);
+    full.shows("error: reporting: cannot write /dev/fd/3: No space left on device").shows("exit status 1");
+}

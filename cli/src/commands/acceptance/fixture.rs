@@ -64,8 +64,7 @@ pub(super) fn make(file: &Path, directory: &Path, output: &Output) -> Result<Sta
             Status::Operation
         }
     };
-    view.finish(&[], status);
-    Ok(status)
+    Ok(view.finish(&[], status))
 }
 
 /// Reads a file of this format.

@@ -83,6 +83,5 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
     let is_broken = promises.iter().any(|promise| promise.verdict == Verdict::Broken);
     // What is broken is a failure, also where no stage has failed of it.
     let status = if status == Status::Fine && is_broken { Status::Operation } else { status };
-    view.finish(&[], status);
-    Ok(status)
+    Ok(view.finish(&[], status))
 }

@@ -82,8 +82,7 @@ pub(super) fn test(arguments: &RecipeTest) -> Result<Status, UsageError> {
     })?;
     view.show(None, &Shown::RecipeTest { recipe: name, trials: &trials });
     let status = status(&trials);
-    view.finish(&[], status);
-    Ok(status)
+    Ok(view.finish(&[], status))
 }
 
 /// Whether a release is tried on an imitation, where no sources say where it is.
