@@ -197,7 +197,7 @@ fn install(recipe: &str, missing: &[&str], view: &View) -> Result<(), String> {
     let host = HostInfo { name: "local".into(), user: "root".into() };
     let recipe = Recipe::read(&bundle, &facts, &host).map_err(|problems| problems.to_string())?;
     let plan = toril_provisioner::plan(&recipe, &machine, &facts).map_err(|error| error.to_string())?;
-    view.show(Some("local"), &Shown::Plan { plan: &plan });
+    view.show(Some("local"), &Shown::Plan { plan: &plan, matters: false });
     let mut sink = |event: Event| {
         view.show(Some("local"), &Shown::Run { run: &RunEvent::Provision { event } });
     };

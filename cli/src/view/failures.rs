@@ -4,20 +4,21 @@ use console::style;
 use toril_runner::{BuildResult, Case, CaseResult, Outcome, TestResult};
 
 use super::HostOutcome;
+use crate::exit::Status;
 
 /// So many failures are shown once more in full, with so many of their last lines.
 const SHOWN: usize = 20;
 const LAST_LINES: usize = 8;
 
-/// All failures, for the end of a run. Nothing where there was but one test, which was seen a moment ago.
-pub(super) fn lines(outcomes: &[HostOutcome]) -> Vec<String> {
+/// All failures, for the end of a run. Nothing where there was but one test, and it was `seen` a moment ago.
+pub(super) fn lines(outcomes: &[HostOutcome], seen: bool) -> Vec<String> {
     let results = || {
         let tested = outcomes.iter().filter_map(|outcome| Some((&outcome.host, outcome.tests.as_ref()?)));
         tested.flat_map(|(host, tests)| tests.results.iter().map(move |result| (host, result)))
     };
     let failed = || results().filter(|(_, result)| !is_fine(result.outcome));
     let count = failed().count();
-    if count == 0 || results().count() == 1 {
+    if count == 0 || seen && results().count() == 1 {
         return Vec::new();
     }
     let mut lines =
@@ -31,6 +32,27 @@ pub(super) fn lines(outcomes: &[HostOutcome]) -> Vec<String> {
     if count > SHOWN {
         lines.push(format!("  and {} more, which are above and in every report (--report)", count - SHOWN));
     }
+    lines
+}
+
+/// Why nothing ran on hosts where that counts, for whoever did not see it.
+pub(super) fn skipped(outcomes: &[HostOutcome]) -> Vec<String> {
+    let counts = outcomes.iter().filter(|outcome| outcome.status() == Status::Setup);
+    let tested = counts.filter_map(|outcome| Some((style(&outcome.host).cyan(), outcome.tests.as_ref()?)));
+    let mut lines = Vec::new();
+    for (host, tests) in tested {
+        if tests.results.is_empty() {
+            lines.push(format!("{host}: no test was chosen"));
+        }
+        let skipped = tests.results.iter().filter(|result| result.outcome == Outcome::Skipped);
+        lines.extend(skipped.map(|result| {
+            let word = style(result.outcome.words()).yellow();
+            format!("{host}: {word} {}: {}", result.test, result.reason)
+        }));
+    }
+    let more = lines.len().saturating_sub(SHOWN);
+    lines.truncate(SHOWN);
+    lines.extend((more > 0).then(|| format!("and {more} more, which are in every report (--report)")));
     lines
 }
 

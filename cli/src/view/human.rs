@@ -7,7 +7,7 @@ use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toril_machine::Comparison;
 use toril_provisioner::{CheckState, Event as ProvisionEvent};
-use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, TestResult};
+use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, ProbeState, TestResult};
 
 use super::{
     Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, kept, lines, outcome, plan, trial,
@@ -26,7 +26,26 @@ fn is_for_the_quiet(shown: &Shown<'_>) -> bool {
         | Shown::Kept { .. }
         | Shown::RecipeTest { .. }
         | Shown::Acceptance { .. } => true,
-        Shown::Run { run } => matches!(run, RunEvent::Failed { .. }),
+        Shown::Plan { plan, matters } => {
+            let counts = plan.counts();
+            counts.failed > 0 || *matters && counts.drifted > 0
+        }
+        Shown::Findings { drift, .. } => *drift,
+        Shown::Run { run } => is_wrong(run),
+        _ => false,
+    }
+}
+
+/// Whether it tells of something that went wrong in a run. Tests that failed are told of at its end.
+fn is_wrong(run: &RunEvent) -> bool {
+    match run {
+        RunEvent::Failed { .. } => true,
+        RunEvent::Ended { ended } => ended.stopped,
+        RunEvent::Verify { result } => result.state != ProbeState::Works && !result.accepted,
+        RunEvent::Provision { event: ProvisionEvent::Failed { .. } } => true,
+        RunEvent::Provision { event: ProvisionEvent::Verified { plan } } => !plan.is_empty(),
+        RunEvent::Test { event: TestEvent::BuildEnded(build) } => build.trouble.is_some(),
+        RunEvent::Test { event: TestEvent::AttemptEnded { .. } } => true,
         _ => false,
     }
 }
@@ -113,9 +132,13 @@ impl Human {
                 let of = host.unwrap_or("this machine");
                 shown.flat_map(lines::of_check).for_each(|text| self.line(Some(of), &text));
             }
-            Shown::Plan { plan } => {
+            Shown::Plan { plan, matters } => {
                 self.line(host, &plan::headline(plan));
-                plan::lines(plan, self.verbose).iter().for_each(|line| self.print(line));
+                let lines = match self.quiet {
+                    true => plan::wrong(plan, *matters),
+                    false => plan::lines(plan, self.verbose),
+                };
+                lines.iter().for_each(|line| self.print(line));
             }
             Shown::Findings { findings, drift } => {
                 self.line(host, &plan::findings_headline(findings.len(), *drift));
@@ -184,7 +207,10 @@ impl Human {
                 self.print(&format!("{}: {problem}", outcome.host));
             }
         }
-        failures::lines(outcomes).iter().for_each(|line| self.print(line));
+        if self.quiet {
+            failures::skipped(outcomes).iter().for_each(|line| self.print(line));
+        }
+        failures::lines(outcomes, !self.quiet).iter().for_each(|line| self.print(line));
         outcomes.iter().filter_map(failures::artifacts).for_each(|line| self.print(&line));
         outcomes.iter().filter_map(kept::hint).for_each(|line| self.print(&line));
     }
@@ -488,7 +514,36 @@ impl Human {
 
 #[cfg(test)]
 mod tests {
+    use toril_runner::{Probe, ProbeResult};
+
     use super::*;
+
+    fn probe(state: ProbeState, accepted: bool) -> RunEvent {
+        let (probe, what) = (Probe::Vsock, String::new());
+        RunEvent::Verify {
+            result: ProbeResult { probe, state, what, remedy: None, accepted, milliseconds: 0 },
+        }
+    }
+
+    #[test]
+    fn the_quiet_hear_what_went_wrong_and_nothing_else() {
+        let failed =
+            ProvisionEvent::Failed { resource: "socat".into(), error: "the mirror is silent".into() };
+        for wrong in [
+            RunEvent::Failed { error: "no user toril".into() },
+            RunEvent::Provision { event: failed },
+            probe(ProbeState::Untried, false),
+        ] {
+            assert!(is_for_the_quiet(&Shown::Run { run: &wrong }), "{wrong:?}");
+        }
+        for fine in [
+            probe(ProbeState::Untried, true),
+            probe(ProbeState::Works, false),
+            RunEvent::Provision { event: ProvisionEvent::Started { resource: "socat".into() } },
+        ] {
+            assert!(!is_for_the_quiet(&Shown::Run { run: &fine }), "{fine:?}");
+        }
+    }
 
     #[test]
     fn no_progress_is_drawn_while_a_guest_has_the_terminal() {

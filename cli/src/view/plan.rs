@@ -1,7 +1,7 @@
 //! A plan, or a change, as lines for people.
 
 use console::style;
-use toril_provisioner::{Change, Finding, ItemState, Plan};
+use toril_provisioner::{Change, Finding, Item, ItemState, Plan};
 
 /// The plan's first line: how much is to change.
 pub(super) fn headline(plan: &Plan) -> String {
@@ -41,50 +41,62 @@ pub(super) fn headline(plan: &Plan) -> String {
 
 /// The plan, resource by resource; those that are fine only with `verbose`, or where there is something to say of them.
 pub(super) fn lines(plan: &Plan, verbose: bool) -> Vec<String> {
-    let mut lines = Vec::new();
-    for item in &plan.items {
-        match &item.state {
-            ItemState::Satisfied if verbose => {
-                lines.push(format!("  {} {}", style("=").dim(), item.resource))
-            }
-            ItemState::Satisfied => {}
-            ItemState::Drift { changes } => {
-                lines.push(format!("  {} {}", style("~").yellow(), style(&item.resource).bold()));
-                lines.extend(changes.iter().flat_map(change));
-            }
-            ItemState::Impossible { reason, accepted, changes } => {
-                let sign = if *accepted { style("·").dim() } else { style("✗").red() };
-                let words =
-                    if *accepted { "not possible here, accepted by the recipe" } else { "not possible here" };
-                lines.push(format!("  {sign} {}: {words}: {reason}", style(&item.resource).bold()));
-                lines.extend(changes.iter().flat_map(change));
-            }
-            ItemState::Undecidable { until } => {
-                let until = until.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-                lines.push(format!(
-                    "  {} {}: not decidable until {until} is done",
-                    style("?").dim(),
-                    item.resource
-                ));
-            }
-            ItemState::Unjudged { reason } => {
-                lines.push(format!("  {} {}: an apply will tell: {reason}", style("?").dim(), item.resource));
-            }
-            ItemState::Unreadable { reason } => {
-                lines.push(format!(
-                    "  {} {}: could not look: {reason}",
-                    style("✗").red(),
-                    style(&item.resource).bold()
-                ));
-            }
-        }
-        let notices = item.notices.iter();
-        lines.extend(notices.map(|notice| format!("  {} {}: {notice}", style("!").yellow(), item.resource)));
-    }
+    let mut lines: Vec<String> = plan.items.iter().flat_map(|item| item_lines(item, verbose)).collect();
     if !plan.package_steps.is_empty() {
         lines.push(format!("  {}", style("packages, in one go:").bold()));
         lines.extend(plan.package_steps.iter().map(|step| format!("      {step}")));
     }
+    lines
+}
+
+/// What of the plan is wrong: resources that cannot be had or looked at, and with `drift` those that have to change.
+pub(super) fn wrong(plan: &Plan, drift: bool) -> Vec<String> {
+    let is_wrong = |item: &&Item| match &item.state {
+        ItemState::Drift { .. } => drift,
+        ItemState::Impossible { accepted, changes, .. } => !accepted || drift && !changes.is_empty(),
+        ItemState::Unreadable { .. } => true,
+        ItemState::Satisfied | ItemState::Undecidable { .. } | ItemState::Unjudged { .. } => false,
+    };
+    plan.items.iter().filter(is_wrong).flat_map(|item| item_lines(item, false)).collect()
+}
+
+fn item_lines(item: &Item, verbose: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &item.state {
+        ItemState::Satisfied if verbose => lines.push(format!("  {} {}", style("=").dim(), item.resource)),
+        ItemState::Satisfied => {}
+        ItemState::Drift { changes } => {
+            lines.push(format!("  {} {}", style("~").yellow(), style(&item.resource).bold()));
+            lines.extend(changes.iter().flat_map(change));
+        }
+        ItemState::Impossible { reason, accepted, changes } => {
+            let sign = if *accepted { style("·").dim() } else { style("✗").red() };
+            let words =
+                if *accepted { "not possible here, accepted by the recipe" } else { "not possible here" };
+            lines.push(format!("  {sign} {}: {words}: {reason}", style(&item.resource).bold()));
+            lines.extend(changes.iter().flat_map(change));
+        }
+        ItemState::Undecidable { until } => {
+            let until = until.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            lines.push(format!(
+                "  {} {}: not decidable until {until} is done",
+                style("?").dim(),
+                item.resource
+            ));
+        }
+        ItemState::Unjudged { reason } => {
+            lines.push(format!("  {} {}: an apply will tell: {reason}", style("?").dim(), item.resource));
+        }
+        ItemState::Unreadable { reason } => {
+            lines.push(format!(
+                "  {} {}: could not look: {reason}",
+                style("✗").red(),
+                style(&item.resource).bold()
+            ));
+        }
+    }
+    let notices = item.notices.iter();
+    lines.extend(notices.map(|notice| format!("  {} {}: {notice}", style("!").yellow(), item.resource)));
     lines
 }
 

@@ -48,7 +48,12 @@ pub(crate) enum Shown<'e> {
     /// What was asked of a machine before it is used, and how it stands. `all`: also what is as it should be.
     Checks { checks: &'e [Check], all: bool },
     /// What the host lacks.
-    Plan { plan: &'e Plan },
+    Plan {
+        plan: &'e Plan,
+        /// Whether it is what the command is about, or what somebody is asked to agree to: said even if little is.
+        #[serde(skip)]
+        matters: bool,
+    },
     /// What is wrong with the host beyond its recipe, and whether that is drift.
     Findings { findings: &'e [Finding], drift: bool },
     /// Something happened in a run on the host.

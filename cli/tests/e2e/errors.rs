@@ -346,3 +346,24 @@ fn fill(sandbox: &Sandbox, left: u64) {
     let script = format!("rm -f /ballast /var/cache/apt/*.bin; fallocate -l $(({room} - {left}))K /ballast");
     sandbox.sudo(&script);
 }
+
+/// Whoever wants to hear little hears what went wrong all the same.
+#[test]
+fn the_quiet_hear_why() {
+    let Some(sandbox) = Sandbox::provisioned("quiet") else { return };
+    let host = sandbox.host();
+    toril(&["check", "-q", &host]).exits(0).hides("resources");
+    let failed = toril(&["test", "-q", &host, "--filter", "boot", "--set", "mode=fail"]).exits(4);
+    failed.shows("1 failure").shows("case interrupt: failed").hides("suite ");
+    let required = toril(&["verify", "-q", &host, "--require", "vsock"]);
+    // Where the machine has vsock, there is nothing to tell.
+    match required.status.code() {
+        Some(0) => required.hides("vsock"),
+        _ => required.exits(5).shows("✗ vsock").hides("✓"),
+    };
+    sandbox.sudo("chmod 0600 /etc/motd.d/toril");
+    let drifted = toril(&["check", "-q", &host]).exits(3);
+    drifted.shows("1 of ").shows("~ notice at login").shows("mode: 0600 → 0644");
+    let applied = toril(&["apply", "-q", &host]).exits(0);
+    applied.hides("notice at login");
+}

@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use toril_inventory::Host;
+use toril_inventory::{Host, Target};
 use toril_provisioner::{CheckState, Depth, Plan};
 use toril_runner::Accelerator;
 
@@ -120,7 +120,8 @@ async fn inspect(
         let depth = if task.strict { Depth::All } else { Depth::Touched };
         let planned = client.plan(bundle.clone(), reach::info(host), (!task.change).then_some(depth)).await;
         let (plan, findings) = planned.map_err(|error| ("plan", error))?;
-        view.show(Some(&host.name), &Shown::Plan { plan: &plan });
+        let asks = !task.yes && matches!(place.chosen.target, Target::Host(_));
+        view.show(Some(&host.name), &Shown::Plan { plan: &plan, matters: !task.change || asks });
         if !findings.is_empty() {
             view.show(Some(&host.name), &Shown::Findings { findings: &findings, drift: task.strict });
         }

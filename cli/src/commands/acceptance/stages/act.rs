@@ -34,7 +34,7 @@ impl Acceptance<'_> {
 
     pub(super) async fn check(&mut self, client: &mut Client) -> Result<(), End> {
         let plan = self.plan(client).await?;
-        self.view.show(Some(&self.task.chosen.name), &Shown::Plan { plan: &plan });
+        self.view.show(Some(&self.task.chosen.name), &Shown::Plan { plan: &plan, matters: true });
         let counts = plan.counts();
         if counts.failed > 0 {
             self.statuses.push(Status::Operation);

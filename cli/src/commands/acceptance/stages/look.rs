@@ -61,7 +61,8 @@ impl Acceptance<'_> {
         self.record.read_only = Some(ReadOnly { compared: before.len(), changes });
         self.record.survey = Some(survey?);
         let Some((plan, findings)) = plan? else { return Ok(()) };
-        self.view.show(Some(&self.task.chosen.name), &Shown::Plan { plan: &plan });
+        let matters = !self.task.yes;
+        self.view.show(Some(&self.task.chosen.name), &Shown::Plan { plan: &plan, matters });
         if !findings.is_empty() {
             self.view
                 .show(Some(&self.task.chosen.name), &Shown::Findings { findings: &findings, drift: false });
