@@ -385,6 +385,8 @@ fn followed(
     client: &Client,
     writer: &mut FrameWriter<io::Stdout>,
 ) -> Result<Report, FrontError> {
+    // A run that has ended is followed all the same where this cannot be had, as on a disk that is full.
+    let _followed = run.hold_followed().ok();
     writer.send(&Report::Following { run: run.name() })?;
     let mut send = |entry: Entry| writer.send(&Report::Entry(Box::new(entry))).map_err(io::Error::other);
     match follow(run, from, &client.gone, &mut send) {

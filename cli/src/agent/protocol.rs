@@ -76,6 +76,9 @@ pub(crate) struct Order {
     pub(crate) who: String,
     /// How long to wait for another run to end.
     pub(crate) wait: Duration,
+    /// Whether it is to end when nobody follows it any more.
+    #[serde(default)]
+    pub(crate) attended: bool,
     pub(crate) jobs: Vec<Job>,
 }
 

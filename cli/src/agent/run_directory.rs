@@ -171,6 +171,22 @@ impl RunDirectory {
         self.path.join("beginning")
     }
 
+    /// Held by each front that follows the run for a client: the kernel frees it, however the front ends.
+    pub(super) fn hold_followed(&self) -> io::Result<File> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.followed_file())?;
+        file.lock_shared()?;
+        Ok(file)
+    }
+
+    /// Whether somebody follows it.
+    pub(super) fn is_followed(&self) -> io::Result<bool> {
+        is_held(&self.followed_file(), File::try_lock)
+    }
+
+    fn followed_file(&self) -> PathBuf {
+        self.path.join("followed")
+    }
+
     fn alive_file(&self) -> PathBuf {
         self.path.join("alive")
     }
@@ -187,12 +203,17 @@ fn lock(path: &Path) -> io::Result<File> {
 }
 
 fn is_locked(path: &Path) -> io::Result<bool> {
+    is_held(path, File::try_lock_shared)
+}
+
+/// Whether somebody holds a lock on a file that keeps this one from being had.
+fn is_held(path: &Path, try_lock: fn(&File) -> Result<(), TryLockError>) -> io::Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    match file.try_lock_shared() {
+    match try_lock(&file) {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
@@ -252,6 +273,18 @@ mod tests {
             assert!(!is_token(text), "{text}");
             assert!(RunDirectory::of_token(text).is_err());
         }
+    }
+
+    #[test]
+    fn a_run_is_followed_as_long_as_anybody_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDirectory::at(dir.path().to_owned());
+        assert!(!run.is_followed().unwrap());
+        let (first, second) = (run.hold_followed().unwrap(), run.hold_followed().unwrap());
+        drop(first);
+        assert!(run.is_followed().unwrap());
+        drop(second);
+        assert!(!run.is_followed().unwrap());
     }
 
     #[test]

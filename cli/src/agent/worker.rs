@@ -27,6 +27,9 @@ pub(super) const TEST_USER: &str = "toril";
 /// The lock of which a host has one. /run is empty after a boot.
 const LOCK: &str = "/run/toril/lock";
 
+/// How long a run that is to be attended goes on by itself: a client that has only lost its connection is back by then.
+const UNATTENDED: Duration = Duration::from_secs(4);
+
 /// Tests to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TestJob {
@@ -118,6 +121,11 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
         signal_hook::flag::register(ignored, Arc::new(AtomicBool::new(false)))?;
     }
     let order: Order = serde_json::from_slice(&fs::read(run.order())?)?;
+    let done = Arc::new(AtomicBool::new(false));
+    if order.attended {
+        let (run, stop, done) = (run.clone(), Arc::clone(&stop), Arc::clone(&done));
+        thread::spawn(move || stop_unattended(&run, &stop, &done));
+    }
     let mut worker = Worker { journal: JournalWriter::begin(&run)?, broken: None, stop };
     // It was the lock on the run's beginning, and would be handed on to all that is started here.
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -156,12 +164,28 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
     let deadline = ended.reboot.as_ref().map(|reboot| reboot.deadline);
     // Where the tests were not come to, nobody has unpacked it.
     let _ = fs::remove_file(run.source());
+    // What comes now is not to be stopped: a reboot takes away who follows.
+    done.store(true, Ordering::Relaxed);
     worker.write(RunEvent::Ended { ended });
     if let Some(deadline) = deadline {
         worker.hold_until_down(deadline);
     }
     drop(lock);
     worker.broken.map_or(Ok(()), Err)
+}
+
+/// Stops a run that nobody follows any more.
+fn stop_unattended(run: &RunDirectory, stop: &AtomicBool, done: &AtomicBool) {
+    let mut seen = Instant::now();
+    while !done.load(Ordering::Relaxed) {
+        // What cannot be asked is no reason to end it.
+        if run.is_followed().unwrap_or(true) {
+            seen = Instant::now();
+        } else if seen.elapsed() > UNATTENDED {
+            return stop.store(true, Ordering::Relaxed);
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
 }
 
 struct Worker {

@@ -162,6 +162,10 @@ pub(crate) struct Running {
     /// Wait so long for another run on the host to end.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
+    /// End the run on the host when nobody follows it any more, as when this command is killed. Without it, the run goes on to
+    /// its end.
+    #[arg(long)]
+    pub(crate) attended: bool,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -73,7 +73,8 @@ pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
             keep: arguments.keeping.keep,
             source: share.as_ref().map(|(info, _)| SourceOrder::Sent(info.clone())),
         });
-        let order = Order { who: reach::who(), wait: chooser.wait(&arguments.running), jobs: vec![job] };
+        let (wait, attended) = (chooser.wait(&arguments.running), arguments.running.attended);
+        let order = Order { who: reach::who(), wait, attended, jobs: vec![job] };
         let source = share.as_ref().map(|(_, parcel)| parcel);
         let parcels = Parcels { kernel: Some(&kernel), source };
         let mut console = Console::default();

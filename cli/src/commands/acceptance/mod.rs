@@ -71,6 +71,7 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
         control: arguments.suite.control.to_control(),
         accelerator: chooser.accelerator(arguments.suite.accelerator),
         wait: chooser.wait(&arguments.running),
+        attended: arguments.running.attended,
         read_only: arguments.read_only,
         yes: arguments.yes,
         inject_drift: arguments.inject_drift,

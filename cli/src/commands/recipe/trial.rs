@@ -293,7 +293,7 @@ impl Attempt<'_> {
     /// Carries the recipe out; who fails is to blame. Returns those that were changed and then were to change again.
     async fn apply(&mut self, client: &mut Client, host: &Host) -> Result<Vec<Fault>, End> {
         let job = Job::Apply { bundle: self.bundle.clone(), host: reach::info(host) };
-        let order = Order { who: reach::who(), wait: Duration::ZERO, jobs: vec![job] };
+        let order = Order { who: reach::who(), wait: Duration::ZERO, attended: false, jobs: vec![job] };
         let (mut faults, mut again) = (Vec::new(), Vec::new());
         let mut changed = BTreeSet::new();
         let mut failures = Vec::new();

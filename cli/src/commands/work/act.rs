@@ -43,7 +43,7 @@ pub(super) async fn act(
     if let Some((host, mut client)) = visit.client.take() {
         let mut lost = false;
         if !jobs.is_empty() {
-            let order = Order { who: reach::who(), wait: task.wait, jobs };
+            let order = Order { who: reach::who(), wait: task.wait, attended: task.attended, jobs };
             let source = task.source.as_ref().and_then(|supply| supply.parcel.as_ref());
             let parcels = Parcels { source, ..Parcels::default() };
             let mut turn = match visit.turn.take() {

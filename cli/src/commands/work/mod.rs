@@ -67,6 +67,8 @@ struct Task {
     artifacts: Option<PathBuf>,
     /// How long to wait for another run to end.
     wait: Duration,
+    /// Whether the run ends when nobody follows it any more.
+    attended: bool,
 }
 
 /// `toril up`.
@@ -97,6 +99,7 @@ pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> 
         yes: arguments.yes,
         reboot: rebooting(arguments.reboot),
         wait: chooser.wait(&arguments.running),
+        attended: arguments.running.attended,
         ..Task::default()
     };
     work(&chooser, &arguments.hosts, None, task)
@@ -112,6 +115,7 @@ pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> 
         verify: arguments.prove,
         required: Some(Vec::new()),
         wait: chooser.wait(&arguments.running),
+        attended: arguments.running.attended,
         ..Task::default()
     };
     work(&chooser, &arguments.hosts, None, task)
@@ -138,6 +142,7 @@ pub(super) fn verify(arguments: &arguments::Verify) -> Result<Status, UsageError
         required: Some(arguments.require.clone()),
         accelerator: chooser.accelerator(arguments.accelerator),
         wait: chooser.wait(&arguments.running),
+        attended: arguments.running.attended,
         ..Task::default()
     };
     work(&chooser, &arguments.hosts, None, task)
@@ -158,6 +163,7 @@ fn testing(chooser: &Chooser, suite: &arguments::SuiteChoice, running: &Running)
         control: suite.control.to_control(),
         accelerator: chooser.accelerator(suite.accelerator),
         wait: chooser.wait(running),
+        attended: running.attended,
         ..Task::default()
     })
 }

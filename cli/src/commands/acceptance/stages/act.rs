@@ -128,7 +128,12 @@ impl Acceptance<'_> {
 
     /// A run on the host, with its events on record.
     async fn run(&mut self, client: &mut Client, stage: Stage, job: Job) -> Result<Ended, End> {
-        let order = Order { who: "toril acceptance".into(), wait: self.task.wait, jobs: vec![job] };
+        let order = Order {
+            who: "toril acceptance".into(),
+            wait: self.task.wait,
+            attended: self.task.attended,
+            jobs: vec![job],
+        };
         self.record.runs.push(Run { stage, events: Vec::new(), ended: None });
         let (view, name) = (self.view, self.task.chosen.name.clone());
         let record = &mut self.record;

@@ -30,6 +30,7 @@ pub(super) struct Task {
     pub(super) control: Control,
     pub(super) accelerator: Option<Accelerator>,
     pub(super) wait: Duration,
+    pub(super) attended: bool,
     pub(super) read_only: bool,
     pub(super) yes: bool,
     pub(super) inject_drift: bool,
