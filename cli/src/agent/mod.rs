@@ -15,4 +15,4 @@ pub(crate) use protocol::{
     Attached, Attachment, Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent,
 };
 pub(crate) use watcher::watcher;
-pub(crate) use worker::{KernelTest, SourceOrder, TestJob, Tests, worker};
+pub(crate) use worker::{KernelTest, SourceOrder, TEST_USER, TestJob, Tests, worker};

@@ -22,7 +22,7 @@ use super::run_directory::RunDirectory;
 use super::{Ended, Job, Order, Reboot, RunEvent};
 
 /// The unprivileged user that the recipe makes for tests.
-pub(super) const TEST_USER: &str = "toril";
+pub(crate) const TEST_USER: &str = "toril";
 
 /// The lock of which a host has one. /run is empty after a boot.
 const LOCK: &str = "/run/toril/lock";

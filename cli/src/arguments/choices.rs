@@ -95,6 +95,10 @@ pub(crate) struct SuiteChoice {
     /// Test this commit of the suite's source, whatever the suite says: a branch, a tag, or a commit's name.
     #[arg(long = "ref", value_name = "REV")]
     pub(crate) reference: Option<String>,
+    /// Refuse what the project's files would have run on hosts as another user than `toril`, who has no rights there: any
+    /// part of the suite and, where a recipe is applied, one or variables of one that the command line does not name.
+    #[arg(long)]
+    pub(crate) unprivileged: bool,
     #[command(flatten)]
     pub(crate) control: ControlArguments,
     #[command(flatten)]

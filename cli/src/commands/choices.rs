@@ -13,6 +13,7 @@ use toril_runner::{Accelerator, AcceleratorChoice, Action, BuiltInSuite, Source,
 
 use super::UsageError;
 use super::inventory;
+use super::privileges;
 use crate::arguments::{
     Accel, AcceleratorArgument, Output, RecipeChoice, Reporting, Running, SuiteChoice, Way,
 };
@@ -58,6 +59,8 @@ pub(super) struct ChosenRecipe {
     declared: BTreeSet<String>,
     /// Those that the command line sets, against which nothing else counts.
     given: BTreeSet<String>,
+    /// Whether only the command line may set them.
+    unprivileged: bool,
 }
 
 impl ChosenRecipe {
@@ -73,6 +76,9 @@ impl ChosenRecipe {
         for (name, said) in own {
             bundle.vars.insert(name.clone(), said.value.clone());
             places.push(format!("`{name}` from {}", said.place));
+        }
+        if self.unprivileged && !places.is_empty() {
+            return Err(privileges::of_variables(&places.join(", ")));
         }
         if !places.is_empty()
             && let Err(problems) = Recipe::check(&bundle, &sample())
@@ -101,8 +107,12 @@ impl Chooser {
         Ok(Chooser { settings: Settings::here()? })
     }
 
-    /// A recipe that is free of mistakes.
-    pub(super) fn recipe(&self, arguments: &RecipeChoice) -> Result<ChosenRecipe, UsageError> {
+    /// A recipe that is free of mistakes; `unprivileged`: one that the project's files have no part in.
+    pub(super) fn recipe(
+        &self,
+        arguments: &RecipeChoice,
+        unprivileged: bool,
+    ) -> Result<ChosenRecipe, UsageError> {
         let Setting { value: name, origin: chosen } = given(arguments.recipe.as_ref(), &self.settings.recipe);
         let (origin, text) = find_recipe(&name)?;
         let vars = variables(&self.settings.vars, &arguments.vars);
@@ -113,10 +123,13 @@ impl Chooser {
             seen.push_str(&format!(", locked by {}", lock.file.origin));
         }
         let recipe = Recipe::check(&bundle, &sample())?;
+        if unprivileged {
+            privileges::of_recipe(&name, &chosen, &self.settings.vars, &bundle)?;
+        }
         let (chosen, description) = (chosen.to_string(), recipe.description);
         let choice = Choice { name, origin: seen, chosen, description };
         let given = arguments.vars.iter().map(|(name, _)| name.clone()).collect();
-        Ok(ChosenRecipe { choice, declared: bundle.declared(), bundle, given })
+        Ok(ChosenRecipe { choice, declared: bundle.declared(), bundle, given, unprivileged })
     }
 
     /// A recipe as it is before it is locked, and its name.
@@ -139,6 +152,9 @@ impl Chooser {
         let vars = variables(&self.settings.set, &arguments.set);
         let document = document_name(&name, &origin);
         let suite = Suite::parse(&document, &text, &vars)?;
+        if arguments.unprivileged {
+            privileges::of_suite(&suite)?;
+        }
         let wanted = suite.tests.iter().filter(|test| toril_runner::is_wanted(&arguments.filter, &test.name));
         let tests = wanted.count();
         if tests == 0 {

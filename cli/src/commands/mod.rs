@@ -15,6 +15,7 @@ mod hosts;
 mod init;
 mod inventory;
 mod kernel;
+mod privileges;
 mod reach;
 mod reboot;
 mod recipe;

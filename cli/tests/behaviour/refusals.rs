@@ -8,7 +8,7 @@ use std::process::Command;
 use insta::assert_snapshot;
 
 use crate::program::{TORIL, Toril};
-use crate::seen::{Trap, shown};
+use crate::seen::{Place, Trap, shown};
 
 #[test]
 fn a_host_is_not_changed_without_a_word_from_anybody() {
@@ -58,4 +58,37 @@ fn sandboxes_need_root() {
     insta::with_settings!({ filters => [(r"\d+\.\d s", "0.0 s")] }, {
         assert_snapshot!(calls.map(as_nobody).join("\n"));
     });
+}
+
+#[test]
+fn what_a_projects_files_would_have_run_as_root_is_refused_where_it_must_not() {
+    let place = Place::empty();
+    place.write("fine.toml", "[[test]]\nname = \"t\"\ncommand = [\"true\"]\n");
+    place.write("root.toml", "run-as = \"root\"\n[[test]]\nname = \"t\"\ncommand = [\"true\"]\n");
+    let companion = "[[test]]\nname = \"t\"\n[test.guest]\nkernel = \"builtin:toolkit\"\nappend = \"x\"\nends = \"reset\"\n\
+        [test.companion]\ncommand = [\"true\"]\nas-root = true\n";
+    place.write("companion.toml", companion);
+    let test = |suite: &str| place.seen(&["test", "h@127.0.0.1:1", "--unprivileged", "--suite", suite]);
+    let up = |more: &[&str]| {
+        let up = ["up", "h@127.0.0.1:1", "--yes", "--unprivileged", "--suite", "fine.toml"];
+        place.seen(&[&up[..], more].concat())
+    };
+    let mut shown = vec![test("root.toml"), test("companion.toml")];
+    place.write("mine.toml", "description = \"mine\"\nsupports = [\"debian 12\"]\n[[resource]]\nname = \"d\"\ndirectory = { path = \"/d\" }\n");
+    place.write("toril.toml", "recipe = \"mine.toml\"\n");
+    shown.push(up(&[]));
+    place.write("toril.toml", "[vars]\nqemu = \"/tmp/mine\"\n");
+    shown.push(up(&["--recipe", "microvm-host"]));
+    place.write("toril.toml", "");
+    place.write(
+        "inventory.toml",
+        "[hosts.h]\naddress = \"127.0.0.1\"\nport = 1\nvars = { qemu = \"/tmp/mine\" }\n",
+    );
+    let by_inventory =
+        ["up", "h", "--yes", "--unprivileged", "--suite", "fine.toml", "--recipe", "microvm-host"];
+    shown.push(place.seen(&by_inventory));
+    assert_snapshot!(shown.join("\n"));
+    // What is refused nothing comes as far as the host, which is not there.
+    let fine = Toril::new(&["test", "h", "--unprivileged", "--suite", "fine.toml"]);
+    fine.dir(&place.path()).run().exits(1);
 }
