@@ -1,9 +1,10 @@
-//! The workflow that `init` writes for a project's CI, step by step as GitHub runs it, where there is neither an ssh
+//! The workflows that `init` writes for a project's CI, step by step as the CI runs them, where there is neither an ssh
 //! client nor a home directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,46 @@ const PROGRAMS: [&str; 5] = ["bash", "chmod", "curl", "git", "sha256sum"];
 /// How long a cancelled job may leave anything on the host.
 const CLEAN_AFTER: Duration = Duration::from_secs(10);
 
+/// A CI, as far as its jobs can see it.
+struct Ci {
+    name: &'static str,
+    workflow: &'static str,
+    /// What it calls the steps that fetch toril, use it, and clean up.
+    steps: [&'static str; 3],
+    environment: &'static [(&'static str, &'static str)],
+}
+
+const GITHUB: Ci = Ci {
+    name: "github",
+    workflow: ".github/workflows/toril.yml",
+    steps: ["Fetch toril", "Prepare the host and test there", "End what a cancelled job left running"],
+    environment: &[
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_REPOSITORY", "acme/kernel"),
+        ("GITHUB_RUN_ID", "17"),
+        ("GITHUB_RUN_ATTEMPT", "1"),
+        ("GITHUB_JOB", "toril"),
+    ],
+};
+
+const GITLAB: Ci = Ci {
+    name: "gitlab",
+    workflow: ".gitlab-ci.yml",
+    steps: ["before_script", "script", "after_script"],
+    environment: &[("CI_PROJECT_ID", "7"), ("CI_JOB_ID", "99"), ("CI_JOB_STATUS", "canceled")],
+};
+
+const TRAVIS: Ci = Ci {
+    name: "travis",
+    workflow: ".travis.yml",
+    steps: ["install", "script", ""],
+    environment: &[("TRAVIS_JOB_ID", "5")],
+};
+
 /// A project with a workflow, and a host that stands for one of its own.
 struct Project {
-    sandbox: Sandbox,
+    ci: &'static Ci,
+    sandbox: Rc<Sandbox>,
     tree: TempDir,
     programs: TempDir,
     /// The workflow's commands, by their names.
@@ -28,20 +66,24 @@ struct Project {
 
 impl Project {
     fn new(test: &str) -> Option<Project> {
-        let sandbox = Sandbox::provisioned(test)?;
+        Sandbox::provisioned(test).map(|sandbox| Project::on(&Rc::new(sandbox), &GITHUB))
+    }
+
+    fn on(sandbox: &Rc<Sandbox>, ci: &'static Ci) -> Project {
         let (tree, programs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for name in PROGRAMS {
             symlink(found(name), programs.path().join(name)).unwrap();
         }
         let host = format!("debian@{}:{}", sandbox.address(), sandbox.port());
-        Toril::new(&["init", &host, "--ci", "github"]).dir(tree.path()).run().exits(0);
-        let workflow = fs::read_to_string(tree.path().join(".github/workflows/toril.yml")).unwrap();
-        let project = Project { sandbox, tree, programs, steps: commands(&workflow) };
+        Toril::new(&["init", &host, "--ci", ci.name]).dir(tree.path()).run().exits(0);
+        let workflow = fs::read_to_string(tree.path().join(ci.workflow)).unwrap();
+        let steps = if ci.name == GITHUB.name { commands(&workflow) } else { scripts(&workflow) };
+        let project = Project { ci, sandbox: Rc::clone(sandbox), tree, programs, steps };
         for arguments in [&["init", "--quiet"][..], &["add", "--all"]] {
             Toril::of(Path::new("git"), arguments).dir(project.tree.path()).run().exits(0);
         }
-        project.step("Fetch toril").run().exits(0).shows("toril: OK");
-        Some(project)
+        project.step(ci.steps[0]).run().exits(0).shows("toril: OK");
+        project
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -53,7 +95,7 @@ impl Project {
         fs::write(&path, fs::read_to_string(&path).unwrap() + text).unwrap();
     }
 
-    /// A step as GitHub runs it, with the two secrets and what else it gives.
+    /// A step as the CI runs it, with the two secrets and what else it gives.
     fn step(&self, name: &str) -> Toril {
         let command = self.steps.iter().find(|(other, _)| other == name);
         let command = &command.unwrap_or_else(|| panic!("no step {name:?} in {:?}", self.steps)).1;
@@ -61,11 +103,6 @@ impl Project {
         let environment = [
             ("PATH", self.programs.path().to_str().unwrap()),
             ("CI", "true"),
-            ("GITHUB_ACTIONS", "true"),
-            ("GITHUB_REPOSITORY", "acme/kernel"),
-            ("GITHUB_RUN_ID", "17"),
-            ("GITHUB_RUN_ATTEMPT", "1"),
-            ("GITHUB_JOB", "toril"),
             ("GITHUB_STEP_SUMMARY", self.path("summary.md").to_str().unwrap()),
             ("TORIL_URL", &format!("file://{TORIL}")),
             ("TORIL_SHA256", &sum[..64]),
@@ -75,11 +112,12 @@ impl Project {
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let bash = self.programs.path().join("bash");
         let call = Toril::of(&bash, &["--noprofile", "--norc", "-e", "-c", command]).bare();
+        let call = self.ci.environment.iter().fold(call, |call, (name, value)| call.env(name, value));
         environment.iter().fold(call, |call, (name, value)| call.env(name, value)).dir(self.tree.path())
     }
 
     fn tests(&self) -> Finished {
-        self.step("Prepare the host and test there").run()
+        self.step(self.ci.steps[1]).run()
     }
 
     /// Has the tests last long enough to be cancelled in their midst.
@@ -90,7 +128,7 @@ impl Project {
 
     /// Begins the tests, and waits for their guest.
     fn begun(&self) -> Running {
-        self.has_guest(self.step("Prepare the host and test there").spawn())
+        self.has_guest(self.step(self.ci.steps[1]).spawn())
     }
 
     /// Waits for a job's guest.
@@ -141,14 +179,54 @@ fn commands(workflow: &str) -> Vec<(String, String)> {
             name = told;
         }
         let Some(command) = line.trim().strip_prefix("run: ") else { continue };
-        let mut text = if command == "|" { String::new() } else { format!("{command}\n") };
-        while let Some(more) = lines.next_if(|more| command == "|" && indent(more) > indent(line)) {
+        // A block as it stands, or folded to one line.
+        let end = match command {
+            "|" => "\n",
+            ">-" => " ",
+            _ => "",
+        };
+        let mut text = if end.is_empty() { command.to_owned() } else { String::new() };
+        while let Some(more) = lines.next_if(|more| !end.is_empty() && indent(more) > indent(line)) {
             text.push_str(more.trim());
-            text.push('\n');
+            text.push_str(end);
         }
         steps.push((name.to_owned(), text));
     }
     steps
+}
+
+/// The lists of commands of GitLab's and Travis' files, by their keys; without what makes a bare image fit, which is here.
+fn scripts(workflow: &str) -> Vec<(String, String)> {
+    let mut steps: Vec<(String, String)> = Vec::new();
+    for line in workflow.lines().map(str::trim) {
+        if let Some(key) = line.strip_suffix(':') {
+            steps.push((key.to_owned(), String::new()));
+        } else if let Some((command, (_, text))) = line.strip_prefix("- ").zip(steps.last_mut())
+            && !command.starts_with("apt-get ")
+        {
+            text.push_str(command);
+            text.push('\n');
+        }
+    }
+    steps
+}
+
+#[test]
+fn the_other_workflows_end_in_reports_too() {
+    let Some(sandbox) = Sandbox::provisioned("ci-others").map(Rc::new) else { return };
+    for ci in [&GITLAB, &TRAVIS] {
+        let project = Project::on(&sandbox, ci);
+        project.append("toril.toml", "accel = \"tcg\"\n");
+        project.tests().exits(0).shows("passed guests run here");
+        let junit = fs::read_to_string(project.path("toril-report.xml")).unwrap();
+        assert!(junit.contains("name=\"long-mode\"") && junit.contains("failures=\"0\""), "{junit}");
+        // What a push may change of its files gives it no root.
+        project.append("toril.toml", "[vars]\nqemu = \"/tmp/mine\"\n");
+        project.tests().exits(2).shows("--unprivileged").shows("`qemu` from toril.toml");
+    }
+    let project = Project::on(&sandbox, &GITLAB);
+    let none = "no run of GitLab project 7 job 99 is at work";
+    project.step(GITLAB.steps[2]).run().exits(0).shows(none);
 }
 
 #[test]
@@ -178,9 +256,7 @@ fn a_workflow_ends_in_reports_and_leaves_the_host_clean_when_it_is_cancelled() {
     assert!(fs::read_to_string(project.path("summary.md")).unwrap().contains("ours"));
 
     // A key that is not the pinned one.
-    let wrong = project
-        .step("Prepare the host and test there")
-        .env("TORIL_HOST_KEY", &format!("SHA256:{}", "A".repeat(43)));
+    let wrong = project.step(GITHUB.steps[1]).env("TORIL_HOST_KEY", &format!("SHA256:{}", "A".repeat(43)));
     wrong.run().exits(1).shows("SHA256:AAAA");
 
     project.lasts();
@@ -190,12 +266,15 @@ fn a_workflow_ends_in_reports_and_leaves_the_host_clean_when_it_is_cancelled() {
     job.wait().exits(1).shows("stopped before the end");
     project.is_free(cancelled);
 
-    // One that got no chance to say so.
+    // One that got no chance to say so, and nobody to end it.
     let job = project.begun();
     job.signal(9);
     let cancelled = Instant::now();
     drop(job);
-    project.step("End what a cancelled job left running").run().exits(0).shows("stopped before the end");
+    while project.is_at_work() {
+        assert!(cancelled.elapsed() < CLEAN_AFTER, "its run goes on");
+        sleep(Duration::from_millis(50));
+    }
     project.is_free(cancelled);
 }
 
@@ -205,14 +284,13 @@ fn a_cancelled_job_ends_its_own_run_and_no_other() {
     project.append("toril.toml", "accel = \"tcg\"\n");
     project.lasts();
     // Of the same user on the same machine, as all that a runner does.
-    let tests = || project.step("Prepare the host and test there");
+    let tests = || project.step(GITHUB.steps[1]);
     let other = project.has_guest(tests().env("GITHUB_REPOSITORY", "acme/other").spawn());
     let mut waits = tests().spawn();
     waits.wait_for("in use by GitHub acme/other run 17 attempt 1 job toril");
-    waits.signal(9);
-    drop(waits);
-    let end = || project.step("End what a cancelled job left running");
+    let end = || project.step(GITHUB.steps[2]);
     end().run().exits(0).shows("stopped before the end");
+    waits.wait().exits(1).shows("stopped before the end");
     // Such as one that was cancelled before it began anything.
     let none = "no run of GitHub acme/kernel run 17 attempt 1 job toril is at work";
     end().run().exits(0).shows(none);
