@@ -195,7 +195,8 @@ impl SourceBuild {
         let compiler = Command::new("cc", ["--version"]).output().unwrap_or_default();
         let compiler = compiler.lines().next().unwrap_or_default().to_owned();
         let products = self.collect(&work.join("out"), &scratch.join("tree"))?;
-        Ok(Stamp { source: source.to_owned(), script: self.script.clone(), compiler, jobs, products })
+        let (source, path) = (source.to_owned(), Some(self.path.clone()));
+        Ok(Stamp { source, path, script: self.script.clone(), compiler, jobs, products })
     }
 
     /// Copies what was built to where only root writes.
@@ -241,17 +242,19 @@ impl SourceBuild {
         self.sweep(context.machine, &name).map_err(failed)
     }
 
-    /// Removes other builds.
+    /// Removes other builds of this place. Beside it may be those of others, whose names begin with this one's.
     fn sweep(&self, machine: &Machine, kept: &str) -> io::Result<()> {
         let place = machine.path(&self.path);
-        let beginning = self.beside(machine, |name| format!("{name}-"));
-        let beginning = beginning.file_name().map(|name| name.to_string_lossy().into_owned());
-        let beginning = beginning.unwrap_or_default();
+        let own = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         for entry in fs::read_dir(place.parent().unwrap_or(Path::new("/")))? {
             let entry = entry?;
             let name = entry.file_name();
-            let is_other = name.to_str().is_some_and(|name| name.starts_with(&beginning) && name != kept);
-            if is_other && entry.file_type()?.is_dir() && Stamp::read(&entry.path())?.is_some() {
+            let is_other = name.to_str().is_some_and(|name| name != kept && Stamp::is_name(name, &own));
+            if !is_other || !entry.file_type()?.is_dir() {
+                continue;
+            }
+            let stamp = Stamp::read(&entry.path())?;
+            if stamp.is_some_and(|stamp| stamp.path.is_none_or(|path| path == self.path)) {
                 fs::remove_dir_all(entry.path())?;
             }
         }

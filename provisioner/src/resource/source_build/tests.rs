@@ -138,6 +138,32 @@ fn is_built_by_nobody_and_again_when_something_else_is_wanted() {
 }
 
 #[test]
+fn builds_of_other_places_stay() {
+    let Some(scene) = scene() else { return };
+    let script = |text: &str| format!("mkdir -p $DESTDIR$PREFIX; echo {text} > $DESTDIR$PREFIX/f");
+    let apply = |place: &str, text: &str| scene.apply(&*scene.resource_at(place, &script(text), "")).unwrap();
+    let read = |path: &str| fs::read_to_string(scene.path(path)).unwrap();
+    let builds = |place: &str| {
+        let names = fs::read_dir(scene.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| Stamp::is_name(name.to_str().unwrap(), place)).count()
+    };
+    apply("qemu-micro", "micro");
+    apply("qemu", "first");
+    // Its name is that of a build of the other place.
+    let like = "qemu-0123456789ab";
+    fs::create_dir(scene.path(like)).unwrap();
+    let stamp = fs::read(scene.path("qemu-micro").join(stamp::STAMP)).unwrap();
+    fs::write(scene.path(like).join(stamp::STAMP), stamp).unwrap();
+    apply("qemu", "second");
+    assert_eq!((read("qemu/f"), read("qemu-micro/f")), ("second\n".into(), "micro\n".into()));
+    assert!(scene.path(like).exists(), "it was built for another place");
+    assert_eq!((builds("qemu"), builds("qemu-micro")), (2, 1));
+    apply("qemu-micro", "third");
+    assert_eq!((read("qemu/f"), read("qemu-micro/f")), ("second\n".into(), "third\n".into()));
+    assert_eq!(builds("qemu-micro"), 1);
+}
+
+#[test]
 fn what_fails_leaves_the_old_one_as_it_was() {
     let Some(scene) = scene() else { return };
     scene.apply(&*scene.resource(GOOD, "")).unwrap();
