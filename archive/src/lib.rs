@@ -13,6 +13,6 @@ mod unpack;
 
 pub use error::{PackError, UnpackError};
 pub use name::{leads_out, relative};
-pub use pack::{everything, pack};
+pub use pack::{everything, pack, pack_in};
 pub use parcel::{Parcel, Receipt};
 pub use unpack::{Links, Owner, Rules, Unpacked, unpack, unpack_foreign};

@@ -24,7 +24,21 @@ pub fn pack<'p>(
     paths: impl IntoIterator<Item = &'p Path>,
     each: &mut dyn FnMut(u64),
 ) -> Result<Parcel, PackError> {
-    let file = tempfile::tempfile().map_err(PackError::Write)?;
+    pack_in(&std::env::temp_dir(), root, paths, each)
+}
+
+/// The same, with the archive in this directory: where files are large, the one for temporary files may be the machine's
+/// memory, or too small.
+///
+/// # Errors
+/// As [`pack()`].
+pub fn pack_in<'p>(
+    directory: &Path,
+    root: &Path,
+    paths: impl IntoIterator<Item = &'p Path>,
+    each: &mut dyn FnMut(u64),
+) -> Result<Parcel, PackError> {
+    let file = tempfile::tempfile_in(directory).map_err(PackError::Write)?;
     let counted = Counted { file, receipt: Receipt::default() };
     let mut archive = Builder::new(GzEncoder::new(counted, Compression::fast()));
     let mut total = 0;

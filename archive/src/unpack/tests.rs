@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tar::Header;
 
 use super::*;
-use crate::{PackError, Parcel, everything, pack};
+use crate::{PackError, Parcel, everything, pack, pack_in};
 
 const ALL: Rules = Rules { owner: None, links: Links::Inside, most_bytes: 1 << 20, most_entries: 100 };
 
@@ -188,6 +188,17 @@ fn what_cannot_be_sent_is_named() {
     assert!(matches!(error, PackError::Special(_)), "{error}");
     let error = pack(dir.path(), [Path::new("../x")], &mut |_| {}).unwrap_err();
     assert!(matches!(error, PackError::Name { .. }), "{error}");
+}
+
+#[test]
+fn an_archive_is_where_it_was_told_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let (gone, paths) = (dir.path().join("gone"), [Path::new("f")]);
+    let error = pack_in(&gone, dir.path(), paths, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, PackError::Write(_)), "{error}");
+    pack_in(dir.path(), dir.path(), paths, &mut |_| {}).unwrap();
+    assert_eq!(everything(dir.path()).unwrap(), paths);
 }
 
 /// What others' archives come to, one part of each path taken off.

@@ -10,16 +10,12 @@ use toril_document::Table;
 use toril_machine::{Probe, User};
 
 use super::download::parse_hex;
+use super::git::Git;
 use super::place::put_in_place;
-use super::program::Program;
 use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, optional_name, parsed, read_path,
 };
 use crate::unfinished::Unfinished;
-
-/// What git is told at every call: a repository must not have programs of its choice run.
-const ALWAYS: [&str; 7] =
-    ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.version=2"];
 
 #[derive(Debug)]
 struct GitCheckout {
@@ -109,17 +105,8 @@ impl GitCheckout {
 
     /// Runs git as the checkout's user in a directory.
     fn git(&self, context: Context<'_>, dir: &Path, args: &[&str]) -> Result<String, ResourceError> {
-        let words = ALWAYS.iter().chain(args).map(|word| (*word).to_owned()).collect();
-        let dir = Some(dir.display().to_string());
-        let program = Program { words, run_as: self.run_as.clone(), dir, deadline: self.deadline };
-        let command = program.command(context.machine).known().map_err(ResourceError)?;
-        let command = command.ok_or_else(|| ResourceError("there is no user to run git as".into()))?;
-        command
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
-            .output_unless(&|| context.is_stopped())
-            .map_err(ResourceError::new)
+        let (run_as, deadline) = (self.run_as.as_deref(), self.deadline);
+        Git { run_as, directory: dir, env: &[], deadline }.run(context, args)
     }
 
     /// Gets the commit into a new directory. Not every server gives out a commit by its name.

@@ -53,6 +53,11 @@ impl Manifest {
         Ok(Manifest { sha256: sha256.to_owned(), strip, files })
     }
 
+    /// Each path in it, directories before what is in them.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().map(Entry::path)
+    }
+
     /// Whether there is no file or link.
     pub(super) fn is_empty(&self) -> bool {
         self.files.iter().all(|entry| entry.mode & 0o170_000 == 0o040_000)

@@ -13,6 +13,7 @@ mod download;
 mod earlier_build;
 mod earlier_build_files;
 mod file;
+mod git;
 mod git_checkout;
 mod group;
 mod kernel_module;

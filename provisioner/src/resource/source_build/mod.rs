@@ -3,6 +3,7 @@
 mod package;
 mod room;
 mod run;
+mod source;
 mod stamp;
 
 use std::fs::{self, DirBuilder};
@@ -12,12 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{getegid, geteuid};
-use toril_archive::{Links, Owner, Rules, everything, pack, unpack};
+use toril_archive::{Links, Owner, Rules, everything, pack_in, unpack};
 use toril_document::Table;
 use toril_machine::{Command, Machine, Probe, User};
 
 use self::room::{MEMORY_PER_JOB, Room};
 use self::run::{Build, LOG};
+use self::source::{Found, Source};
 use self::stamp::Stamp;
 use super::manifest::Manifest;
 use super::symlink::put_link;
@@ -25,7 +27,6 @@ use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, optional_name, optional_path,
     read_path,
 };
-use crate::apt::Database;
 use crate::unfinished::Unfinished;
 
 /// Neither sources nor products may have more bytes in all.
@@ -46,18 +47,10 @@ struct SourceBuild {
     deadline: Duration,
 }
 
-#[derive(Debug)]
-enum Source {
-    /// A directory that an `unpack` or a `git-checkout` keeps.
-    Directory(String),
-    /// The source of this installed package, in its version.
-    Package(String),
-}
-
 struct BuildState {
     place: Place,
-    /// What it would be built from now; nothing: it is not there yet.
-    source: Option<String>,
+    /// What it would be built from now.
+    source: Found,
 }
 
 enum Place {
@@ -87,42 +80,6 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
     let deadline = table.duration("deadline").unwrap_or(Duration::from_secs(2 * 3600));
     let source = source.or(package)?;
     Some(Box::new(SourceBuild { path: path?, source, script: script?, run_as, memory_per_job, deadline }))
-}
-
-impl Source {
-    /// What is there to build from. Absent: it is not there yet.
-    fn look(&self, machine: &Machine) -> Result<Option<String>, ResourceError> {
-        match self {
-            Source::Directory(path) => {
-                let place = machine.path(path);
-                let failed = |error| ResourceError(format!("cannot read {path}: {error}"));
-                if let Some(manifest) = Manifest::read(&place).map_err(failed)? {
-                    return Ok(Some(format!("sha256 {}", manifest.sha256)));
-                }
-                // A commit that is checked out stands there by itself: gitrepository-layout(5).
-                match machine.read(&format!("{path}/.git/HEAD")) {
-                    Probe::Known(head) => Ok(Some(format!("commit {}", head.trim()))),
-                    Probe::Absent => Ok(None),
-                    Probe::Unreadable(reason) => Err(ResourceError(reason)),
-                }
-            }
-            Source::Package(name) => {
-                let database = Database::read(machine)?;
-                let installed = database.get(name).filter(|package| package.is_installed());
-                Ok(installed.map(|package| {
-                    let (name, version) = package.source(name);
-                    format!("{name} {version}")
-                }))
-            }
-        }
-    }
-
-    fn missing(&self) -> String {
-        match self {
-            Source::Directory(path) => format!("there is no source in {path} yet"),
-            Source::Package(name) => format!("{name} is not installed yet, whose source it is"),
-        }
-    }
 }
 
 impl SourceBuild {
@@ -168,25 +125,15 @@ impl SourceBuild {
         let until = Instant::now() + self.deadline;
         let build = Build { user: &user, room, directory: &work, until, stop: context.stop };
         let tree = work.join("source");
-        match &self.source {
-            Source::Directory(path) => {
-                let owner = Owner { uid: user.uid, gid: user.gid };
-                DirBuilder::new().mode(0o755).create(&tree).map_err(failed)?;
-                chown(&tree, Some(user.uid), Some(user.gid)).map_err(failed)?;
-                copy(&context.machine.path(path), &tree, owner, |path| !path.starts_with(".git"))?;
+        let owner = Owner { uid: user.uid, gid: user.gid };
+        let description = self.source.provide(context, source, scratch, (&tree, owner), log)?;
+        if let Some(description) = description {
+            if context.machine.find_program("dpkg-source").is_none() {
+                let text = "there is no `dpkg-source` on the host: have the recipe install `dpkg-dev`";
+                return Err(ResourceError(text.into()));
             }
-            Source::Package(_) => {
-                let fetched = scratch.join("fetched");
-                DirBuilder::new().mode(0o755).create(&fetched).map_err(failed)?;
-                let (name, version) = source.split_once(' ').unwrap_or((source, ""));
-                let description = package::fetch(context, (name, version), &fetched, log)?;
-                if context.machine.find_program("dpkg-source").is_none() {
-                    let text = "there is no `dpkg-source` on the host: have the recipe install `dpkg-dev`";
-                    return Err(ResourceError(text.into()));
-                }
-                let script = format!("dpkg-source --extract ../fetched/{description} source");
-                build.run("unpacking the source", &script, &work, &[], log)?;
-            }
+            let script = format!("dpkg-source --extract ../fetched/{description} source");
+            build.run("unpacking the source", &script, &work, &[], log)?;
         }
         let env = [("PREFIX", self.path.clone()), ("DESTDIR", work.join("out").display().to_string())];
         let (jobs, mib) = (room.jobs, room.memory >> 20);
@@ -194,13 +141,13 @@ impl SourceBuild {
         build.run("the build", &self.script, &tree, &env, log)?;
         let compiler = Command::new("cc", ["--version"]).output().unwrap_or_default();
         let compiler = compiler.lines().next().unwrap_or_default().to_owned();
-        let products = self.collect(&work.join("out"), &scratch.join("tree"))?;
+        let products = self.collect(&work.join("out"), scratch)?;
         let (source, path) = (source.to_owned(), Some(self.path.clone()));
         Ok(Stamp { source, path, script: self.script.clone(), compiler, jobs, products })
     }
 
-    /// Copies what was built to where only root writes.
-    fn collect(&self, out: &Path, tree: &Path) -> Result<Manifest, ResourceError> {
+    /// Copies what was built to where only root writes: `tree` in the scratch directory.
+    fn collect(&self, out: &Path, scratch: &Path) -> Result<Manifest, ResourceError> {
         let prefix = out.join(self.path.trim_start_matches('/'));
         // All processes of the build are gone: nobody can put a link there any more.
         let mut part = out.to_owned();
@@ -211,10 +158,13 @@ impl SourceBuild {
                 return Err(ResourceError(text));
             }
         }
-        DirBuilder::new().mode(0o755).create(tree).map_err(ResourceError::new)?;
+        let tree = scratch.join("tree");
+        DirBuilder::new().mode(0o755).create(&tree).map_err(ResourceError::new)?;
         let owner = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
-        copy(&prefix, tree, owner, |_| true)?;
-        let products = Manifest::of(tree, "", 0).map_err(ResourceError::new)?;
+        let paths = everything(&prefix)
+            .map_err(|error| ResourceError(format!("cannot read {}: {error}", prefix.display())))?;
+        copy(&prefix, &tree, scratch, owner, &paths)?;
+        let products = Manifest::of(&tree, "", 0).map_err(ResourceError::new)?;
         match products.is_empty() {
             false => Ok(products),
             true => {
@@ -262,12 +212,18 @@ impl SourceBuild {
     }
 }
 
-/// Copies files, directories and links that stay inside, and nothing of their modes but whether they can be executed.
-fn copy(from: &Path, to: &Path, owner: Owner, wanted: impl Fn(&Path) -> bool) -> Result<(), ResourceError> {
+/// Copies these files, directories and links that stay inside, and nothing of their modes but whether they can be executed.
+/// On their way they are in the scratch directory.
+fn copy(
+    from: &Path,
+    to: &Path,
+    scratch: &Path,
+    owner: Owner,
+    paths: &[PathBuf],
+) -> Result<(), ResourceError> {
     let cannot = |error: io::Error| ResourceError(format!("cannot read {}: {error}", from.display()));
-    let paths = everything(from).map_err(cannot)?;
-    let paths = paths.iter().map(PathBuf::as_path).filter(|path| wanted(path));
-    let parcel = pack(from, paths, &mut |_| {}).map_err(ResourceError::new)?;
+    let paths = paths.iter().map(PathBuf::as_path);
+    let parcel = pack_in(scratch, from, paths, &mut |_| {}).map_err(ResourceError::new)?;
     let rules =
         Rules { owner: Some(owner), links: Links::Inside, most_bytes: MOST_BYTES, most_entries: MOST_FILES };
     unpack(parcel.open().map_err(cannot)?, to, &rules).map(drop).map_err(ResourceError::new)
@@ -278,7 +234,7 @@ impl Kind for SourceBuild {
 
     fn observe(&self, context: Context<'_>) -> Result<BuildState, ResourceError> {
         let place = context.machine.path(&self.path);
-        let source = self.source.look(context.machine)?;
+        let source = self.source.look(context)?;
         let metadata = Probe::of_io(fs::symlink_metadata(&place), &self.path);
         let Some(metadata) = metadata.known().map_err(ResourceError)? else {
             return Ok(BuildState { place: Place::Absent, source });
@@ -299,16 +255,16 @@ impl Kind for SourceBuild {
 
     fn compare(&self, _: Context<'_>, state: &BuildState) -> Judged {
         let wanted = || match &state.source {
-            Some(source) => format!("built from {source}"),
-            None => "built".to_owned(),
+            Found::Source(source) => format!("built from {source}"),
+            Found::Nothing(_) => "built".to_owned(),
         };
         let before = match (&state.place, &state.source) {
             (Place::Absent, _) => "not there".to_owned(),
             (Place::Occupied(what), _) => (*what).to_owned(),
-            (Place::Built { .. }, None) => {
-                return Judged { undecidable: Some(self.source.missing()), ..Judged::default() };
+            (Place::Built { .. }, Found::Nothing(why)) => {
+                return Judged { undecidable: Some(why.clone()), ..Judged::default() };
             }
-            (Place::Built { stamp, .. }, Some(source)) if stamp.source != *source => {
+            (Place::Built { stamp, .. }, Found::Source(source)) if stamp.source != *source => {
                 format!("built from {}", stamp.source)
             }
             (Place::Built { stamp, .. }, _) if stamp.script != self.script => {
@@ -330,7 +286,10 @@ impl Kind for SourceBuild {
         if let Place::Occupied(what) = state.place {
             return Err(ResourceError(format!("{} is {what}; move it away and run this again", self.path)));
         }
-        let source = state.source.ok_or_else(|| ResourceError(self.source.missing()))?;
+        let source = match state.source {
+            Found::Source(source) => source,
+            Found::Nothing(why) => return Err(ResourceError(why)),
+        };
         let scratch = self.beside(context.machine, |name| format!(".toril-build-{name}"));
         let failed = |error: io::Error| ResourceError(format!("cannot make {}: {error}", scratch.display()));
         let unfinished = Unfinished::begin(context.machine, &scratch).map_err(failed)?;
@@ -351,6 +310,11 @@ impl Kind for SourceBuild {
         };
         let user = Wanted::User(self.run_as.clone());
         source.into_iter().chain([user, Wanted::Above(self.path.clone()), Wanted::Packages]).collect()
+    }
+
+    fn asks_programs(&self) -> bool {
+        // Git, where it is a checkout.
+        matches!(self.source, Source::Directory(_))
     }
 }
 

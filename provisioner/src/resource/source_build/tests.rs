@@ -163,6 +163,66 @@ fn builds_of_other_places_stay() {
     assert_eq!(builds("qemu-micro"), 1);
 }
 
+const SHOW: &str = "mkdir -p $DESTDIR$PREFIX; { ls -A; cat text; } > $DESTDIR$PREFIX/f";
+
+#[test]
+fn a_build_has_the_files_that_were_unpacked_and_no_others() {
+    let Some(scene) = scene() else { return };
+    let resource = scene.resource(SHOW, "");
+    fs::write(scene.path("source/GNUmakefile"), "").unwrap();
+    scene.apply(&*resource).unwrap();
+    assert_eq!(fs::read_to_string(scene.path("prefix/f")).unwrap(), "text\none");
+    fs::write(scene.path("source/text"), "changed").unwrap();
+    fs::write(scene.path("prefix/f"), "drift").unwrap();
+    let error = scene.apply(&*resource).unwrap_err();
+    assert!(error.contains("is not as it was unpacked (1 changed, text among them)"), "{error}");
+}
+
+#[test]
+fn a_build_has_the_files_of_its_commit_and_no_others() {
+    let Some(scene) = scene() else { return };
+    if scene.machine.find_program("git").is_none() {
+        eprintln!("skipped: needs git");
+        return;
+    }
+    let source = scene.path("source");
+    let git = |args: &[&str]| {
+        let identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"];
+        Command::new("git", identity.iter().chain(args)).dir(&source).output().unwrap().trim().to_owned()
+    };
+    fs::remove_file(source.join(crate::resource::manifest::MANIFEST)).unwrap();
+    // What is kept out of archives is of the commit all the same.
+    fs::write(source.join(".gitattributes"), "text export-ignore\n").unwrap();
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "m"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    git(&["checkout", "--quiet", "--detach"]);
+    fs::write(source.join("GNUmakefile"), "").unwrap();
+    fs::write(source.join("text"), "changed").unwrap();
+    // A checkout is its owner's, as whom git is run.
+    for owner in [0, 1] {
+        for path in toril_archive::everything(&source).unwrap() {
+            std::os::unix::fs::lchown(source.join(path), Some(owner), Some(owner)).unwrap();
+        }
+        chown(&source, Some(owner), Some(owner)).unwrap();
+        let resource = scene.resource(&format!("{SHOW} # {owner}"), "");
+        scene.apply(&*resource).unwrap();
+        assert_eq!(fs::read_to_string(scene.path("prefix/f")).unwrap(), ".gitattributes\ntext\none");
+        let stamp = Stamp::read(&scene.path("prefix")).unwrap().unwrap();
+        assert_eq!(stamp.source, format!("commit {commit}"));
+        assert_eq!(resource.judge(scene.context()).unwrap(), Judged::default());
+    }
+    chown(&source, Some(0), Some(0)).unwrap();
+    chown(source.join(".git"), Some(0), Some(0)).unwrap();
+    git(&["checkout", "--quiet", "-b", "work"]);
+    let resource = scene.resource(&format!("{SHOW} # 1"), "");
+    assert_eq!(resource.judge(scene.context()).unwrap(), Judged::default(), "it is the same commit");
+    fs::write(source.join(".git/HEAD"), "ref: refs/heads/none\n").unwrap();
+    let error = resource.judge(scene.context()).unwrap_err().to_string();
+    assert!(error.contains("git cannot tell which commit"), "{error}");
+}
+
 #[test]
 fn what_fails_leaves_the_old_one_as_it_was() {
     let Some(scene) = scene() else { return };
