@@ -14,6 +14,25 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// The search path that commands get: a login's path may lack the system's own directories.
 pub const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What is put before the words of a command that is to end with the thread that runs it, whatever ends that. It takes
+/// root. apt changes its user for a moment, and with that forgets whose death it is to die of: so the kernel ends it with
+/// the first process of a namespace, which is a shell and forgets nothing.
+pub const ENDS_WITH_US: [&str; 13] = [
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "--",
+    "unshare",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--",
+    "sh",
+    "-c",
+    "\"$@\"; exit $?",
+    "sh",
+];
+
 /// A program to run to its end, with a deadline and bounded output. It gets the C locale, the standard path and a
 /// process group of its own; whatever of the group is alive at the deadline is killed.
 #[derive(Debug, Clone)]
@@ -25,6 +44,7 @@ pub struct Command {
     stdin: Vec<u8>,
     deadline: Duration,
     output_limit: usize,
+    ends_with_us: bool,
 }
 
 /// A program that ended.
@@ -111,6 +131,7 @@ impl Command {
             stdin: Vec::new(),
             deadline: Duration::from_secs(60),
             output_limit: 1 << 20,
+            ends_with_us: false,
         }
     }
 
@@ -146,6 +167,13 @@ impl Command {
     #[must_use]
     pub fn output_limit(mut self, bytes: usize) -> Command {
         self.output_limit = bytes;
+        self
+    }
+
+    /// Has it end with the thread that runs it, however that ends: [`ENDS_WITH_US`].
+    #[must_use]
+    pub fn ends_with_us(mut self) -> Command {
+        self.ends_with_us = true;
         self
     }
 
@@ -221,6 +249,12 @@ impl Command {
     }
 
     fn spawn(&self) -> Result<Child, CommandError> {
+        if self.ends_with_us {
+            let words = ENDS_WITH_US.iter().map(OsString::from).chain([self.program.clone()]);
+            let mut words = words.chain(self.args.iter().cloned());
+            let program = words.next().unwrap_or_default();
+            return Command { program, args: words.collect(), ends_with_us: false, ..self.clone() }.spawn();
+        }
         // Told where the program is, the standard library starts it without copying this process.
         let place = self.place();
         let mut spawned = self.spawn_at(place.as_ref().map_or(&self.program, |place| place.as_os_str()));
@@ -364,6 +398,30 @@ mod tests {
         let output = Command::new("toril-script", ["one"]).env("PATH", &path).output().unwrap();
         assert_eq!(output, format!("one of {path}\n"));
         assert_eq!(Command::new("sh", ["-c", "echo $0"]).output().unwrap(), "sh\n");
+    }
+
+    #[test]
+    fn one_that_ends_with_us_is_called_by_its_own_words_and_dies_with_its_thread() {
+        let namespaces = ["--pid", "--fork", "true"];
+        if !rustix::process::geteuid().is_root() || Command::new("unshare", namespaces).output().is_err() {
+            eprintln!("skipped: needs root, and namespaces");
+            return;
+        }
+        let error = Command::new("sh", ["-c", "exit 3"]).ends_with_us().output().unwrap_err();
+        assert_eq!(error.to_string(), "`sh -c 'exit 3'` exited with status 3");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("alive");
+        // The thread's own death is that of a child here, whose child is the command.
+        let script = format!("while :; do date +%s%N > {}; sleep 0.05; done", file.display());
+        let mut words = ENDS_WITH_US.to_vec();
+        words.extend(["sh", "-c", &script]);
+        let outer = format!("\"$@\" & until [ -s {} ]; do sleep 0.05; done; kill -KILL $$", file.display());
+        let outer = ["-c", &outer, "sh"].into_iter().chain(words);
+        assert!(Command::new("sh", outer).run().unwrap().how().contains("signal 9"));
+        thread::sleep(Duration::from_millis(300));
+        let last = std::fs::read_to_string(&file).unwrap();
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), last, "it goes on");
     }
 
     #[test]

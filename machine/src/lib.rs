@@ -16,7 +16,7 @@ mod root;
 mod users;
 
 pub use atomic::{FileAttributes, WriteError, write_atomically};
-pub use command::{Command, CommandError, Finished, STANDARD_PATH};
+pub use command::{Command, CommandError, ENDS_WITH_US, Finished, STANDARD_PATH};
 pub use facts::{Facts, FactsError};
 pub use fingerprint::{Comparison, Difference, FIGURES, Fingerprint, RECIPE, sha256_of};
 pub use kvm::{KvmTrial, try_kvm, try_kvm_apart};

@@ -1,4 +1,4 @@
-//! Directories in which something is being made: on record from before they are there until they are gone, so that what a
+//! Directories in which something is being made, and files: on record from before they are there until they are gone, so that what a
 //! killed apply leaves is found and removed, by its watcher or by the next apply of whatever recipe.
 
 use std::ffi::OsStr;
@@ -19,17 +19,25 @@ const RECORD: &str = "/var/lib/toril/unfinished";
 /// How long what was killed may go on writing.
 const DYING: Duration = Duration::from_secs(5);
 
-/// A directory that is gone when this is dropped.
+/// A directory, or a file, that is gone when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     directory: PathBuf,
     entry: PathBuf,
+    is_kept: bool,
     _lock: File,
 }
 
 impl Unfinished {
     /// Records that a directory is to be made, and removes what is left of an earlier one.
     pub(crate) fn begin(machine: &Machine, directory: &Path) -> io::Result<Unfinished> {
+        let unfinished = Unfinished::resume(machine, directory)?;
+        remove(directory)?;
+        Ok(unfinished)
+    }
+
+    /// The same with what an earlier one has kept, if it has.
+    pub(crate) fn resume(machine: &Machine, directory: &Path) -> io::Result<Unfinished> {
         let record = machine.path(RECORD);
         DirBuilder::new().recursive(true).mode(0o755).create(&record)?;
         let name = hex::encode(Sha256::digest(directory.as_os_str().as_bytes()));
@@ -45,9 +53,12 @@ impl Unfinished {
         lock.set_len(0)?;
         lock.write_all(directory.as_os_str().as_bytes())?;
         lock.sync_all()?;
-        let unfinished = Unfinished { directory: directory.to_owned(), entry, _lock: lock };
-        remove(directory)?;
-        Ok(unfinished)
+        Ok(Unfinished { directory: directory.to_owned(), entry, is_kept: false, _lock: lock })
+    }
+
+    /// Leaves the directory as it is, for somebody to go on with.
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
     }
 
     /// Removes the directory.
@@ -59,7 +70,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if remove(&self.directory).is_ok() {
+        if self.is_kept || remove(&self.directory).is_ok() {
             let _ = fs::remove_file(&self.entry);
         }
     }
@@ -107,6 +118,7 @@ fn remove(directory: &Path) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound => return Ok(()),
+                io::ErrorKind::NotADirectory => return fs::remove_file(directory),
                 io::ErrorKind::DirectoryNotEmpty if Instant::now() < until => {
                     thread::sleep(Duration::from_millis(20));
                 }
@@ -142,6 +154,17 @@ mod tests {
         drop(making);
         assert!(!made.exists());
         assert_eq!(fs::read_dir(machine.path(RECORD)).unwrap().count(), 0);
+        // What was kept is gone on with, and what becomes of that goes.
+        let resume = || Unfinished::resume(&machine, &made).unwrap();
+        let first = resume();
+        fs::write(&made, "beginning").unwrap();
+        first.keep();
+        sweep_unfinished(&machine).unwrap();
+        assert_eq!(fs::read_dir(machine.path(RECORD)).unwrap().count(), 0);
+        let second = resume();
+        assert_eq!(fs::read_to_string(&made).unwrap(), "beginning");
+        drop(second);
+        assert!(!made.exists());
         // What is there under the same name is of an earlier one.
         fs::create_dir(&made).unwrap();
         Unfinished::begin(&machine, &made).unwrap().remove().unwrap();

@@ -4,6 +4,7 @@
 mod scene;
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::thread::sleep;
@@ -65,6 +66,35 @@ fn kills_of_the_worker_in_apply_leave_apt_to_its_end_and_the_next_waits_for_it()
     scene.let_go();
     next.wait().exits(0);
     scene.has_converged();
+}
+
+#[test]
+fn kills_of_the_worker_in_a_download_leave_nothing_of_it() {
+    let Some(sandbox) = Sandbox::fresh("download") else { return };
+    let scene = Scene::of(sandbox);
+    // It begins to answer, and says no more.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let keys = format!(
+        "url = \"http://{}/f\", path = \"/srv/f\", sha256 = \"{}\"",
+        server.local_addr().unwrap(),
+        "0".repeat(64)
+    );
+    let text = format!(
+        "description = \"d\"\nsupports = [\"debian 12\"]\n[[resource]]\nname = \"r\"\ndownload = {{ {keys} }}\n"
+    );
+    fs::write(&scene.recipe, text).unwrap();
+    let client = scene.apply(&[]).spawn();
+    let (mut stream, _) = soon("a request", || server.accept().ok());
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbeginning").unwrap();
+    let files = "find /var/lib/toril/downloads /var/lib/toril/unfinished /srv -mindepth 1 || :";
+    soon("the beginning", || scene.sandbox.sudo(files).contains(&"0".repeat(64)).then_some(()));
+    scene.process("apt-helper ");
+    kill(scene.process(" agent-worker "));
+    client.wait().exits(1).shows("the agent's worker died before the run ended");
+    scene.is_gone("apt-helper ");
+    soon("the removal of the beginning", || scene.sandbox.sudo(files).is_empty().then_some(()));
+    scene.left_nothing();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use toril_machine::{STANDARD_PATH, keep_room};
+use toril_machine::{ENDS_WITH_US, STANDARD_PATH, keep_room};
 
 use crate::resource::ResourceError;
 
@@ -43,11 +43,9 @@ pub(super) fn run_until(
     args: &[&str],
     log: &mut dyn FnMut(&str),
 ) -> Result<(), ResourceError> {
-    let mut command = Command::new("setpriv");
-    // apt changes its user for a moment, and with that forgets whose death it is to die of. So the kernel ends it with the
-    // first process of a namespace, which is a shell and forgets nothing.
-    command.args(["--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork", "--kill-child", "--"]);
-    command.args(["sh", "-c", "\"$@\"; exit $?", "sh", program]).args(args).process_group(0);
+    let [first, rest @ ..] = ENDS_WITH_US;
+    let mut command = Command::new(first);
+    command.args(rest).arg(program).args(args).process_group(0);
     follow(command, (program, args), is_over, &|_| None, log)
 }
 

@@ -1,21 +1,29 @@
 //! `download`: a file from elsewhere, known by its hash. Apt fetches it, by its own proxies and its own ways.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 use toril_document::Table;
-use toril_machine::{Command, FileAttributes, Probe};
+use toril_machine::{Command, CommandError, FileAttributes, Machine, Probe};
 
 use super::attributes::Attributes;
+use super::incoming::Incoming;
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, parsed, read_path};
+use crate::unfinished::Unfinished;
 
 /// On every Debian; not on the search path.
 const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
+
+/// What is fetched lies here until it is whole, in a directory for each place: only root can make something here, and only
+/// root and apt's user enter those.
+const DOWNLOADS: &str = "/var/lib/toril/downloads";
+
+/// How long the beginning of a file is kept for a next try.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[derive(Debug)]
 struct Download {
@@ -34,13 +42,6 @@ enum Failure {
     Wrong(ResourceError),
     /// It did not come whole. What came is the beginning of the next try.
     Broken(ResourceError),
-}
-
-/// Where it is fetched to.
-struct Place {
-    directory: PathBuf,
-    /// Takes the directory away, where the next try could not trust what is in it.
-    _temporary: Option<tempfile::TempDir>,
 }
 
 enum DownloadState {
@@ -115,10 +116,20 @@ impl Download {
             &target,
             &hash,
         ];
-        let command = Command::new("prlimit", args).deadline(self.deadline);
-        let finished = command
-            .run_unless(&|| context.is_stopped())
-            .map_err(|error| Failure::Broken(ResourceError::new(error)))?;
+        let command = Command::new("prlimit", args).deadline(self.deadline).ends_with_us();
+        let finished = command.run_unless(&|| context.is_stopped()).map_err(|error| {
+            let url = &self.url;
+            Failure::Broken(ResourceError(match error {
+                CommandError::Stopped { .. } => {
+                    format!("fetching {url} was ended, since the run was stopped")
+                }
+                CommandError::TimedOut { deadline, .. } => format!(
+                    "cannot fetch {url}: it was not here after {} s, its `deadline`; what came is gone on from",
+                    deadline.as_secs()
+                ),
+                error => format!("cannot fetch {url}: {error}"),
+            }))
+        })?;
         // Apt does not copy a local file but links to it, which no limit on writing stops.
         if fs::metadata(file).is_ok_and(|file| file.len() > self.max_size) {
             return Err(Failure::Wrong(ResourceError(format!(
@@ -144,21 +155,27 @@ impl Download {
         })
     }
 
-    /// A directory beside its place, so that what is fetched can take the place in one step. Where only root writes, it is
-    /// one that the next try finds again.
-    fn place(&self, directory: &Path) -> io::Result<Place> {
-        let parent = fs::metadata(directory)?;
-        if parent.uid() != geteuid().as_raw() || parent.mode() & 0o022 != 0 {
-            let mut private = tempfile::Builder::new();
-            let private = private.prefix(".toril-").permissions(Permissions::from_mode(0o700));
-            let private = private.tempdir_in(directory)?;
-            return Ok(Place { directory: private.path().to_owned(), _temporary: Some(private) });
+    /// A directory for what is fetched, with what an earlier try has left of the same file.
+    fn place(&self, machine: &Machine) -> io::Result<(PathBuf, Unfinished)> {
+        let downloads = machine.path(DOWNLOADS);
+        let name = hex::encode(&Sha256::digest(&self.path)[..8]);
+        let place = downloads.join(name);
+        let unfinished = Unfinished::resume(machine, &place)?;
+        DirBuilder::new().recursive(true).mode(0o711).create(&downloads)?;
+        sweep(&downloads)?;
+        if fs::symlink_metadata(self.fetched(&place)).is_err() {
+            // Of another file, which the recipe wanted before.
+            drop(unfinished);
+            let unfinished = Unfinished::begin(machine, &place)?;
+            DirBuilder::new().mode(0o700).create(&place)?;
+            return Ok((place, unfinished));
         }
-        let kept = directory.join(format!(".toril-part-{}", &self.sha256[..16]));
-        match fs::DirBuilder::new().mode(0o700).create(&kept) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(Place { directory: kept, _temporary: None }),
-        }
+        Ok((place, unfinished))
+    }
+
+    /// What is fetched, in its directory.
+    fn fetched(&self, place: &Path) -> PathBuf {
+        place.join(&self.sha256)
     }
 
     /// Has it fetched into this directory, from where an earlier try left off. A beginning that was of another file costs
@@ -169,7 +186,7 @@ impl Download {
         place: &Path,
         log: &mut dyn FnMut(&str),
     ) -> Result<PathBuf, Failure> {
-        let fetched = place.join("file");
+        let fetched = self.fetched(place);
         let begun = fs::symlink_metadata(&fetched).map_or(0, |file| file.len());
         match begun {
             0 => log(&format!("fetching {}", self.url)),
@@ -191,9 +208,43 @@ impl Download {
         Ok(fetched)
     }
 
+    /// Puts what was fetched where it belongs. The bytes that are hashed are the bytes that are kept.
+    fn put(
+        &self,
+        machine: &Machine,
+        incoming: &Incoming,
+        attributes: FileAttributes,
+        fetched: &Path,
+    ) -> Result<(), ResourceError> {
+        let fill = |file: &mut File| {
+            let sha256 = File::open(fetched).and_then(|mut from| copy_hashed(&mut from, file));
+            match sha256.map_err(|error| self.failed(&error))? {
+                sha256 if sha256 == self.sha256 => Ok(()),
+                sha256 => Err(self.mismatch(&sha256)),
+            }
+        };
+        incoming.put(machine, attributes, fill, |error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> ResourceError {
+        ResourceError(format!("cannot write {}: {error}", self.path))
+    }
+
     fn mismatch(&self, sha256: &str) -> ResourceError {
         ResourceError(format!("{} has the sha256 {sha256}, and the recipe wants {}", self.url, self.sha256))
     }
+}
+
+/// Removes beginnings that nobody came back for.
+fn sweep(downloads: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(downloads)? {
+        let entry = entry?;
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+        if matches!(age, Ok(Ok(age)) if age > KEPT) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Kind for Download {
@@ -236,37 +287,24 @@ impl Kind for Download {
         if changes.iter().all(|change| matches!(change.what.as_str(), "owner" | "group" | "mode")) {
             return self.attributes.apply(&self.path, context.machine);
         }
-        let FileAttributes { uid, gid, mode } = self.attributes.resolve(context.machine)?;
-        let path = context.machine.path(&self.path);
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let failed = |error: io::Error| ResourceError(format!("cannot write {}: {error}", self.path));
-        let place = self.place(directory).map_err(failed)?;
-        let fetched = match self.fetch_on(context, &place.directory, log) {
-            Ok(fetched) => fetched,
-            Err(Failure::Wrong(error)) => {
-                fs::remove_dir_all(&place.directory).map_err(failed)?;
-                return Err(error);
+        let attributes = self.attributes.resolve(context.machine)?;
+        let failed = |error: io::Error| self.failed(&error);
+        let incoming = Incoming::to(&context.machine.path(&self.path)).map_err(failed)?;
+        let (place, unfinished) = self.place(context.machine).map_err(failed)?;
+        match self.fetch_on(context, &place, log) {
+            Ok(fetched) => {
+                let put = self.put(context.machine, &incoming, attributes, &fetched);
+                unfinished.remove().map_err(failed).and(put)
             }
+            Err(Failure::Wrong(error)) => unfinished.remove().map_err(failed).and(Err(error)),
             // One that is empty goes, one with a beginning in it stays.
             Err(Failure::Broken(error)) => {
-                let _ = fs::remove_dir(&place.directory);
-                return Err(error);
+                if fs::remove_dir(&place).is_err() {
+                    unfinished.keep();
+                }
+                Err(error)
             }
-        };
-        // The bytes that are hashed are the bytes that are kept: nobody else can write to this copy.
-        let mut copy = tempfile::Builder::new().prefix(".toril-").tempfile_in(directory).map_err(failed)?;
-        let sha256 = File::open(&fetched).and_then(|mut file| copy_hashed(&mut file, &mut copy));
-        // Whatever it is: no next try goes on from here.
-        fs::remove_dir_all(&place.directory).map_err(failed)?;
-        let sha256 = sha256.map_err(failed)?;
-        if sha256 != self.sha256 {
-            return Err(self.mismatch(&sha256));
         }
-        let file = copy.as_file();
-        fchown(file, Some(uid), Some(gid)).map_err(failed)?;
-        file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        copy.persist(&path).map(drop).map_err(|error| failed(error.error))
     }
 
     fn provides(&self) -> Vec<Thing> {
@@ -281,10 +319,14 @@ impl Kind for Download {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::io::{BufRead, BufReader};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::thread;
+    use std::time::{SystemTime, UNIX_EPOCH};
 
+    use rustix::process::geteuid;
     use toril_machine::Machine;
 
     use super::*;
@@ -363,13 +405,21 @@ mod tests {
         asked
     }
 
-    /// What an earlier try left, as long ago as the server says that the file is old.
-    fn leave(directory: &Path, beginning: &str) {
-        let kept = directory.join(format!(".toril-part-{}", &ABC[..16]));
-        fs::create_dir(&kept).unwrap();
-        fs::write(kept.join("file"), beginning).unwrap();
-        let time = std::time::UNIX_EPOCH + Duration::from_secs(1000);
-        File::options().write(true).open(kept.join("file")).unwrap().set_modified(time).unwrap();
+    /// Where a file for this place lies until it is whole.
+    fn place_of(path: &Path) -> PathBuf {
+        let name = hex::encode(&Sha256::digest(path.as_os_str().as_encoded_bytes())[..8]);
+        Path::new(DOWNLOADS).join(name)
+    }
+
+    /// What an earlier try left for it, of a file with this hash, as long ago as the server says that the file is old.
+    fn leave(path: &Path, sha256: &str, beginning: &str) -> PathBuf {
+        let kept = place_of(path);
+        fs::create_dir_all(&kept).unwrap();
+        let file = kept.join(sha256);
+        fs::write(&file, beginning).unwrap();
+        let time = UNIX_EPOCH + Duration::from_secs(1000);
+        File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        file
     }
 
     #[test]
@@ -384,7 +434,7 @@ mod tests {
         for (beginning, times) in [("a", 1), ("x", 2)] {
             let dir = tempfile::tempdir().unwrap();
             fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-            leave(dir.path(), beginning);
+            leave(&dir.path().join("f"), ABC, beginning);
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let url = format!("http://{}/f", listener.local_addr().unwrap());
             let server = thread::spawn(move || (0..times).map(|_| serve_once(&listener)).collect::<Vec<_>>());
@@ -392,6 +442,7 @@ mod tests {
             resource.apply(context, &resource.judge(context).unwrap().changes, &mut |_| {}).unwrap();
             assert_eq!(resource.judge(context).unwrap(), Judged::default());
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing temporary is left");
+            assert!(!place_of(&dir.path().join("f")).exists());
             let asked = server.join().unwrap();
             let has_range = |lines: &Vec<String>| lines.iter().any(|line| line == "Range: bytes=1-");
             assert_eq!(asked.iter().map(has_range).collect::<Vec<_>>(), [true, false][..times], "{asked:?}");
@@ -408,7 +459,8 @@ mod tests {
         let context = fake.context_on(&machine);
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        let path = dir.path().join("f").display().to_string();
+        let place = dir.path().join("f");
+        let path = place.display().to_string();
         // Nobody listens there any more.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/f", listener.local_addr().unwrap());
@@ -417,11 +469,63 @@ mod tests {
         let changes = resource.judge(context).unwrap().changes;
         let apply = || resource.apply(context, &changes, &mut |_| {}).unwrap_err().to_string();
         assert!(apply().contains("cannot fetch http://127.0.0.1"));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing came");
-        leave(dir.path(), "a");
+        assert!(!place_of(&place).exists(), "nothing came");
+        let kept = leave(&place, ABC, "a");
         assert!(apply().contains("cannot fetch http://127.0.0.1"));
-        let kept = dir.path().join(format!(".toril-part-{}", &ABC[..16])).join("file");
         assert_eq!(fs::read_to_string(kept).unwrap(), "a");
+        // Once another file is wanted there, or nobody came back for it, it is of no use.
+        let other = leave(&place, &"0".repeat(64), "0");
+        fs::remove_file(place_of(&place).join(ABC)).unwrap();
+        let old = leave(&dir.path().join("old"), ABC, "a");
+        File::open(old.parent().unwrap()).unwrap().set_modified(SystemTime::now() - 2 * KEPT).unwrap();
+        assert!(apply().contains("cannot fetch http://127.0.0.1"));
+        assert!(!other.exists() && !place_of(&place).exists() && !old.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// Root writes into a directory of somebody's who puts a link to another one in its place.
+    #[test]
+    fn what_others_do_to_its_directory_leads_root_nowhere_else() {
+        if !geteuid().is_root() || !Path::new(APT_HELPER).exists() {
+            eprintln!("skipped: needs root and {APT_HELPER}");
+            return;
+        }
+        let (fake, machine) = (Fake::new(), Machine::this());
+        let context = fake.context_on(&machine);
+        let dir = tempfile::tempdir().unwrap();
+        let [theirs, elsewhere, moved] = ["theirs", "elsewhere", "moved"].map(|name| dir.path().join(name));
+        for path in [&theirs, &elsewhere] {
+            fs::create_dir(path).unwrap();
+        }
+        chown(&theirs, Some(1), Some(1)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/f", listener.local_addr().unwrap());
+        let names = |path: &Path| fs::read_dir(path).unwrap().count();
+        let resource = resource(&theirs.join("f").display().to_string(), &url, ", owner = \"daemon\"");
+        let changes = resource.judge(context).unwrap().changes;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // It is being fetched, and nothing of it is where others could reach it.
+                let place = place_of(&theirs.join("f"));
+                let is_there = |_| {
+                    thread::sleep(Duration::from_millis(10));
+                    place.exists()
+                };
+                assert!((0..3000).any(is_there));
+                assert_eq!(names(&theirs), 0);
+                fs::rename(&theirs, &moved).unwrap();
+                std::os::unix::fs::symlink(&elsewhere, &theirs).unwrap();
+                serve_once(&listener);
+            });
+            let applied = resource.apply(context, &changes, &mut |_| {});
+            // If nobody asked the server, it waits.
+            drop(TcpStream::connect(listener.local_addr().unwrap()));
+            applied.unwrap();
+        });
+        assert_eq!((names(&elsewhere), names(&moved)), (0, 1));
+        let metadata = fs::metadata(moved.join("f")).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (1, 0o644));
+        assert_eq!(fs::read_to_string(moved.join("f")).unwrap(), "abc");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod file;
 mod git;
 mod git_checkout;
 mod group;
+mod incoming;
 mod kernel_module;
 mod line;
 pub(crate) mod locked;

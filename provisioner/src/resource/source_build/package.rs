@@ -53,6 +53,7 @@ pub(super) fn fetch(
         Command::new("apt-get", words)
             .dir(directory)
             .deadline(DEADLINE)
+            .ends_with_us()
             .output_unless(&|| context.is_stopped())
             .map_err(ResourceError::new)
     };
