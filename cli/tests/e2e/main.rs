@@ -28,6 +28,7 @@ mod secrets;
 mod sources;
 mod standing;
 mod static_binary;
+mod toro;
 mod verify;
 mod vm;
 mod without_ssh;
