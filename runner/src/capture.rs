@@ -9,8 +9,11 @@ const KEPT: usize = 512 << 10;
 /// How many bytes the last lines are looked for in.
 const TAIL: usize = 64 << 10;
 
-/// A longer line counts as several.
-const LONGEST_LINE: usize = 4 << 10;
+/// What is read of a line, in bytes; the rest of a longer one is dropped.
+pub(crate) const LONGEST_LINE: usize = 64 << 10;
+
+/// What is kept of a line or a part of one, in bytes: there may be thousands of them.
+const LONGEST_KEPT: usize = 4 << 10;
 
 /// A stream of any length in bounded memory: its beginning, its end and its size.
 #[derive(Debug, Default)]
@@ -61,35 +64,70 @@ impl Capture {
 /// What is shown of a line.
 const LONGEST_SHOWN: usize = 500;
 
-/// Cuts a stream into lines.
+/// A line of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Line<'l> {
+    /// Without control characters.
+    pub text: &'l str,
+    /// Whether it is only the beginning of a line that is longer than is read.
+    pub is_cut: bool,
+}
+
+impl<'l> Line<'l> {
+    pub(crate) fn whole(text: &'l str) -> Line<'l> {
+        Line { text, is_cut: false }
+    }
+}
+
+/// Cuts a stream into lines, which are the same in whatever pieces it comes.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     partial: Vec<u8>,
+    /// The line was handed over already, and what follows of it is dropped.
+    passes: bool,
 }
 
 impl Lines {
-    /// Hands over every line that `bytes` complete.
-    pub(crate) fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+    /// Hands over every line that `bytes` complete, and the beginning of one that has become too long.
+    pub(crate) fn take(&mut self, bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (part, after) = rest.split_at(memchr(b'\n', rest).map_or(rest.len(), |end| end + 1));
-            rest = after;
-            self.partial.extend_from_slice(part);
-            if part.ends_with(b"\n") || self.partial.len() >= LONGEST_LINE {
-                self.finish(&mut each);
+            let end = memchr(b'\n', rest);
+            let part = &rest[..end.unwrap_or(rest.len())];
+            rest = end.map_or(&[], |end| &rest[end + 1..]);
+            if !self.passes {
+                let room = LONGEST_LINE - self.partial.len();
+                self.partial.extend_from_slice(&part[..part.len().min(room)]);
+                self.passes = part.len() > room;
+                if self.passes || end.is_some() {
+                    self.hand_over(&mut each);
+                }
             }
+            self.passes = self.passes && end.is_none();
         }
     }
 
     /// Hands over what is left, at the stream's end.
-    pub(crate) fn finish(&mut self, mut each: impl FnMut(&str)) {
+    pub(crate) fn finish(&mut self, mut each: impl FnMut(Line<'_>)) {
         if !self.partial.is_empty() {
-            let line = self.partial.strip_suffix(b"\n").unwrap_or(&self.partial);
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            each(&clean(&String::from_utf8_lossy(line)));
-            self.partial.clear();
+            self.hand_over(&mut each);
         }
     }
+
+    fn hand_over(&mut self, each: &mut impl FnMut(Line<'_>)) {
+        let line = self.partial.strip_suffix(b"\r").unwrap_or(&self.partial);
+        each(Line { text: &clean(&String::from_utf8_lossy(line)), is_cut: self.passes });
+        self.partial.clear();
+    }
+}
+
+/// As much of a text as is kept of it.
+pub(crate) fn kept(text: &str) -> String {
+    if text.len() <= LONGEST_KEPT {
+        return text.to_owned();
+    }
+    let shown = (0..=LONGEST_KEPT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}…", &text[..shown])
 }
 
 /// A line without escape sequences and other control characters: serial output has them, and no report may.
@@ -138,6 +176,8 @@ impl Utf8Stream {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -173,18 +213,62 @@ mod tests {
         assert_eq!(capture.last_lines(9), ["a", "b"]);
     }
 
-    #[test]
-    fn lines_come_whole_however_they_are_cut() {
-        let mut lines = Lines::default();
-        let mut seen = Vec::new();
-        for piece in [&b"on"[..], b"e\r\ntwo\nth", b"ree"] {
-            lines.take(piece, |line| seen.push(line.to_owned()));
+    /// The lines of a stream that comes in pieces which end at these places.
+    fn lines(stream: &[u8], ends: &[usize]) -> Vec<(String, bool)> {
+        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        let mut note = |line: Line<'_>| seen.push((line.text.to_owned(), line.is_cut));
+        let mut ends: Vec<usize> = ends.iter().map(|end| end % (stream.len() + 1)).collect();
+        ends.sort_unstable();
+        let mut from = 0;
+        for end in ends.into_iter().chain([stream.len()]) {
+            lines.take(&stream[from..end], &mut note);
+            from = end;
         }
-        lines.finish(|line| seen.push(line.to_owned()));
-        assert_eq!(seen, ["one", "two", "three"]);
-        let mut longest = 0;
-        lines.take(&vec![b'x'; 50_000], |line| longest = longest.max(line.len()));
-        assert!(longest > 0 && lines.partial.len() <= 50_000);
+        lines.finish(&mut note);
+        seen
+    }
+
+    #[test]
+    fn lines_are_read_up_to_their_ends_or_to_what_is_read_of_one() {
+        let whole = |text: &str| (text.to_owned(), false);
+        assert_eq!(lines(b"one\r\ntwo\n\nth\x1b[1mree", &[2, 8]), ["one", "two", "", "three"].map(whole));
+        let (longest, longer) = ("x".repeat(LONGEST_LINE), "x".repeat(LONGEST_LINE + 1));
+        assert_eq!(lines(format!("{longest}\na").as_bytes(), &[]), [whole(&longest), whole("a")]);
+        assert_eq!(lines(format!("{longer}yz\na").as_bytes(), &[]), [(longest, true), whole("a")]);
+        let mut endless = Lines::default();
+        for _ in 0..100 {
+            endless.take(longer.as_bytes(), |_| {});
+        }
+        assert!(endless.partial.capacity() <= 2 * LONGEST_LINE);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        assert_eq!(kept("short"), "short");
+        let long = "é".repeat(LONGEST_KEPT);
+        let kept = kept(&format!("x{long}"));
+        assert!(kept.ends_with("é…") && kept.len() <= LONGEST_KEPT + "…".len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn lines_are_the_same_in_whatever_pieces_they_come(
+            pieces in prop::collection::vec((any::<u8>(), 0..5usize), 0..12),
+            ends in prop::collection::vec(any::<usize>(), 0..12),
+        ) {
+            const LENGTHS: [usize; 5] = [0, 1, 4 << 10, LONGEST_LINE, LONGEST_LINE + 1];
+            let mut stream = Vec::new();
+            for (byte, length) in pieces {
+                stream.extend(std::iter::repeat_n(byte, LENGTHS[length]));
+                stream.extend_from_slice([&b"\n"[..], b"\r\n", b"case a: FAILED (", b"\xc3"][usize::from(byte) % 4]);
+            }
+            let whole = lines(&stream, &[]);
+            prop_assert_eq!(&whole, &lines(&stream, &ends));
+            prop_assert!(whole.iter().all(|(line, _)| line.len() <= 3 * LONGEST_LINE));
+            let all = stream.iter().filter(|byte| **byte == b'\n').count();
+            prop_assert_eq!(whole.len(), all + usize::from(stream.last().is_some_and(|byte| *byte != b'\n')));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::capture::{Capture, Lines, Utf8Stream};
+use crate::capture::{Capture, Line, Lines, Utf8Stream, kept};
 use crate::case::CaseLog;
 use crate::event::Event;
 use crate::gate::{Gate, Metric};
@@ -166,13 +166,13 @@ impl<'t> Transcript<'t> {
         let (found, test, sink) = (&mut self.found, self.test, &mut self.sink);
         for channel in std::iter::once(&mut self.stdout).chain(&mut self.consoles) {
             channel.lines.finish(|line| {
-                note(&mut channel.last_line, line);
+                note(&mut channel.last_line, line.text);
                 found.line(test, line, channel.carries_cases, *sink);
             });
         }
-        self.stderr.lines.finish(|line| found.error_line(line));
+        self.stderr.lines.finish(|line| found.error_line(line.text));
         for helper in &mut self.helpers {
-            helper.lines.finish(|line| note_of_helper(&mut helper.last_line, line));
+            helper.lines.finish(|line| note_of_helper(&mut helper.last_line, line.text));
         }
     }
 
@@ -255,7 +255,7 @@ impl<'t> Transcript<'t> {
 
 fn note(last: &mut String, line: &str) {
     if !line.trim().is_empty() {
-        line.trim().clone_into(last);
+        *last = kept(line.trim());
     }
 }
 
@@ -281,7 +281,8 @@ impl Found {
     }
 
     /// Takes a line; `carries_cases` is whether the channel that it came from is one that reports cases.
-    fn line(&mut self, test: &Test, line: &str, carries_cases: bool, sink: &mut dyn FnMut(Event)) {
+    fn line(&mut self, test: &Test, whole: Line<'_>, carries_cases: bool, sink: &mut dyn FnMut(Event)) {
+        let line = whole.text;
         note(&mut self.last_line, line);
         for (gate, reading) in test.gates.iter().zip(&mut self.readings) {
             if reading.is_none() {
@@ -299,11 +300,11 @@ impl Found {
         }
         if is_exception(line) {
             self.exceptions.0 += 1;
-            line.clone_into(&mut self.exceptions.1);
+            self.exceptions.1 = kept(line);
         } else if self.panic_line.is_none()
             && test.panic.as_ref().is_some_and(|pattern: &Pattern| pattern.is_found_in(line))
         {
-            self.panic_line = Some(line.to_owned());
+            self.panic_line = Some(kept(line));
         }
     }
 
@@ -314,9 +315,9 @@ impl Found {
         // QEMU begins every line with its own name.
         let line = line.split_once("qemu-system-x86_64: ").map_or(line, |(_, said)| said).trim();
         if self.broken.is_none() && BROKEN.iter().any(|text| line.contains(text)) {
-            self.broken = Some(line.to_owned());
+            self.broken = Some(kept(line));
         }
-        line.clone_into(&mut self.last_error_line);
+        self.last_error_line = kept(line);
     }
 }
 
@@ -369,8 +370,8 @@ impl Observer for Transcript<'_> {
                     sink(Event::Output { test: test.name.clone(), text });
                 }
                 channel.lines.take(bytes, |line| {
-                    note(&mut channel.last_line, line);
-                    look_for(awaited, 0, line);
+                    note(&mut channel.last_line, line.text);
+                    look_for(awaited, 0, line.text);
                     found.line(test, line, channel.carries_cases, *sink);
                 });
             }
@@ -379,7 +380,7 @@ impl Observer for Transcript<'_> {
                 if !self.is_guest {
                     found.last_output = Some(self.start.elapsed());
                 }
-                self.stderr.lines.take(bytes, |line| found.error_line(line));
+                self.stderr.lines.take(bytes, |line| found.error_line(line.text));
             }
             Stream::Helper(index) => {
                 let Some(helper) = index.checked_sub(1).and_then(|index| self.helpers.get_mut(index)) else {
@@ -387,8 +388,8 @@ impl Observer for Transcript<'_> {
                 };
                 helper.capture.take(bytes);
                 helper.lines.take(bytes, |line| {
-                    note_of_helper(&mut helper.last_line, line);
-                    look_for(awaited, index, line);
+                    note_of_helper(&mut helper.last_line, line.text);
+                    look_for(awaited, index, line.text);
                 });
             }
             Stream::Monitor => self.monitor.take(bytes),

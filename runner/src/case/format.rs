@@ -1,4 +1,5 @@
-use super::{Case, CaseLog, CaseResult};
+use super::{Case, CaseLog, CaseResult, tap};
+use crate::capture::Line;
 use crate::suite::Pattern;
 use crate::toolkit;
 
@@ -20,6 +21,9 @@ pub struct LineFormat {
     pub header: Option<Pattern>,
     /// The line after which no case may come; nothing where there is none.
     pub end: Option<Pattern>,
+    /// A line that is meant to report a case: where `pattern` finds none in it, the report is wrong. Nothing where that
+    /// cannot be told.
+    pub like: Option<Pattern>,
     /// The results that mean passed.
     pub passed: Vec<String>,
     /// The results that mean failed.
@@ -27,6 +31,9 @@ pub struct LineFormat {
     /// The results that mean skipped.
     pub skipped: Vec<String>,
 }
+
+/// What is meant as a case of toril's own format, in whatever spelling.
+const TORIL_LIKE: &str = r"^case .*:\s*(?:PASS|FAIL|SKIP|ERROR|[Pp]ass|[Ff]ail|[Ss]kip|[Ee]rror)";
 
 /// What Toro's debugging console says of a case, after the time, the CPU and the thread.
 const TORO_CASE: &str =
@@ -53,9 +60,17 @@ impl CaseFormat {
     pub fn read_all(&self, text: &str) -> Vec<Case> {
         let mut log = CaseLog::default();
         for line in text.lines() {
-            log.take(self, line);
+            log.take(self, Line::whole(line));
         }
         log.cases
+    }
+
+    /// Whether a line that begins so may report a case, or more than one can see of it.
+    pub(crate) fn may_begin(&self, beginning: &str) -> bool {
+        match self {
+            CaseFormat::Lines(format) => format.pattern.may_begin(beginning),
+            CaseFormat::Tap => tap::read(beginning).is_some(),
+        }
     }
 
     /// toril's own: `case NAME: PASSED` or `case NAME: FAILED (REASON)`.
@@ -64,6 +79,7 @@ impl CaseFormat {
             pattern: constant(toolkit::CASE_PATTERN),
             header: None,
             end: Some(constant(&format!(r"^{}\s*$", toolkit::contract::END))),
+            like: Some(constant(TORIL_LIKE)),
             passed: vec!["PASSED".into()],
             failed: vec!["FAILED".into()],
             skipped: Vec::new(),
@@ -76,6 +92,7 @@ impl CaseFormat {
             pattern: constant(TORO_CASE),
             header: Some(constant(TORO_HEADER)),
             end: None,
+            like: None,
             passed: vec!["PASSED".into()],
             failed: vec!["FAILED".into()],
             skipped: vec!["SKIPPED".into(), "NOT IMPLEMENTED".into()],
@@ -162,6 +179,7 @@ mod tests {
                 .unwrap(),
             header: None,
             end: None,
+            like: None,
             passed: vec!["ok".into()],
             failed: vec!["no".into()],
             skipped: vec!["left".into()],

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use super::tap::{self, Point, TapLine};
 use super::{Case, CaseFormat};
+use crate::capture::{LONGEST_LINE, Line, kept};
 
 /// The cases of one test as they come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +39,13 @@ const MOST_FAULTS: usize = 16;
 
 impl CaseLog {
     /// Takes a line; the case, if it reports one that is new, or worse than it was.
-    pub(crate) fn take(&mut self, format: &CaseFormat, line: &str) -> Option<Case> {
+    pub(crate) fn take(&mut self, format: &CaseFormat, line: Line<'_>) -> Option<Case> {
+        let Line { text: line, is_cut } = line;
+        if is_cut && format.may_begin(line) {
+            let limit = LONGEST_LINE >> 10;
+            let what = format!("a line that may report a case is longer than {limit} KiB: `{}`", shown(line));
+            self.fault(&what);
+        }
         match format {
             CaseFormat::Lines(format) => {
                 let is = |pattern: &Option<crate::Pattern>| {
@@ -52,7 +59,12 @@ impl CaseLog {
                     self.ended = true;
                     return None;
                 }
-                let case = format.read(line)?;
+                let Some(case) = format.read(line).map(Case::shortened) else {
+                    if !is_cut && is(&format.like) {
+                        self.fault(&format!("`{}` looks like a case, and is none", shown(line)));
+                    }
+                    return None;
+                };
                 self.note(case.name.clone(), case)
             }
             CaseFormat::Tap => match tap::read(line)? {
@@ -61,7 +73,7 @@ impl CaseLog {
                     None
                 }
                 TapLine::BailOut(why) => {
-                    self.bailed_out.get_or_insert(why);
+                    self.bailed_out.get_or_insert_with(|| kept(&why));
                     None
                 }
                 TapLine::Point(point) => self.take_point(point),
@@ -75,7 +87,7 @@ impl CaseLog {
         }
         // A plan comes first or last.
         self.ended = self.points > 0;
-        self.plan.get_or_insert((count, reason));
+        self.plan.get_or_insert_with(|| (count, kept(&reason)));
     }
 
     fn take_point(&mut self, point: Point) -> Option<Case> {
@@ -86,7 +98,7 @@ impl CaseLog {
         }
         let description = match point.description.is_empty() {
             true => number.to_string(),
-            false => point.description,
+            false => kept(&point.description),
         };
         let key = number.to_string();
         let known = self.index.get(&key).map(|(index, _)| *index);
@@ -100,7 +112,7 @@ impl CaseLog {
                 if *count > 1 { format!("{description} ({number})") } else { description }
             }
         };
-        self.note(key, Case { name, result: point.result, reason: point.reason })
+        self.note(key, Case { name, result: point.result, reason: point.reason }.shortened())
     }
 
     fn note(&mut self, key: String, case: Case) -> Option<Case> {
@@ -133,6 +145,16 @@ impl CaseLog {
     }
 }
 
+/// As much of a line as tells which it is.
+fn shown(line: &str) -> String {
+    const SHOWN: usize = 100;
+    let mut shown: String = line.trim_end().chars().take(SHOWN).collect();
+    if shown.len() < line.trim_end().len() {
+        shown.push('…');
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::CaseResult;
@@ -141,7 +163,7 @@ mod tests {
     fn log(format: &CaseFormat, lines: &[&str]) -> CaseLog {
         let mut log = CaseLog::default();
         for line in lines {
-            log.take(format, line);
+            log.take(format, Line::whole(line));
         }
         log
     }
@@ -201,11 +223,68 @@ mod tests {
     }
 
     #[test]
+    fn what_is_meant_as_a_case_is_not_passed_over() {
+        let toril = CaseFormat::toril();
+        for (line, is_wrong) in [
+            ("case a: FAILED x", true),
+            ("case b c: FAILED (x)", true),
+            ("case a: PASSED (why)", false),
+            ("case a: passed", true),
+            ("case a:FAILED", true),
+            ("case a: FAILED (x", true),
+            ("case a: SKIPPED", true),
+            ("case a: FAIL", true),
+            ("in case a: FAILED x", false),
+            ("case 7 begins", false),
+            ("case closed: all is well", false),
+        ] {
+            let log = log(&toril, &[line]);
+            let fault = format!("`{line}` looks like a case, and is none");
+            assert_eq!(log.faults, if is_wrong { vec![fault] } else { Vec::new() }, "{line}");
+        }
+        let long = format!("case a: FAILED ({}", "x".repeat(200));
+        assert!(log(&toril, &[&long]).faults[0].contains("xxx…` looks like"), "it is told in short");
+    }
+
+    #[test]
+    fn a_line_that_is_cut_may_have_been_a_case() {
+        let own = CaseFormat::Lines(Box::new(crate::LineFormat {
+            pattern: crate::Pattern::parse(r"(?<name>\S+) \.\.\. (?<result>\w+)$").unwrap(),
+            header: None,
+            end: None,
+            like: None,
+            passed: Vec::new(),
+            failed: Vec::new(),
+            skipped: Vec::new(),
+        }));
+        let (toril, toro) = (CaseFormat::toril(), CaseFormat::toro());
+        for (format, line, is_wrong) in [
+            (&toril, "case a: FAILED (x", true),
+            (&toril, "case ", true),
+            (&toril, "dump: 00 11 22", false),
+            (&toro, "[27/02/1987-04:10:55] CPU0 Thread#1 TestA", true),
+            (&toro, "dump: 00 11 22", false),
+            (&CaseFormat::Tap, "ok 1 - a", true),
+            (&CaseFormat::Tap, "# a comment", false),
+            // Anything may come after the cut.
+            (&own, "dump: 00 11 22", true),
+        ] {
+            let mut log = CaseLog::default();
+            log.take(format, Line { text: line, is_cut: true });
+            let fault = format!("a line that may report a case is longer than 64 KiB: `{}`", line.trim_end());
+            assert_eq!(log.faults, if is_wrong { vec![fault] } else { Vec::new() }, "{line}");
+        }
+        let mut log = CaseLog::default();
+        let cut = log.take(&CaseFormat::Tap, Line { text: "not ok 1 - a", is_cut: true });
+        assert_eq!(cut.unwrap().result, CaseResult::Failed, "what can be read of it counts");
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut log = CaseLog::default();
         for number in 0..3 * MOST_CASES {
-            log.take(&CaseFormat::Tap, &format!("ok {} - case {number}", number + 1));
-            log.take(&CaseFormat::Tap, "ok 0");
+            log.take(&CaseFormat::Tap, Line::whole(&format!("ok {} - case {number}", number + 1)));
+            log.take(&CaseFormat::Tap, Line::whole("ok 0"));
         }
         assert!(log.too_many);
         assert!(

@@ -6,6 +6,8 @@ mod tap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::kept;
+
 pub use format::{CaseFormat, LineFormat};
 pub(crate) use log::{CaseLog, MOST_CASES};
 
@@ -30,6 +32,13 @@ pub enum CaseResult {
     Failed,
     /// It was not tried, or its failure is known and not counted.
     Skipped,
+}
+
+impl Case {
+    /// With as much of its texts as is kept.
+    fn shortened(self) -> Case {
+        Case { name: kept(&self.name), reason: kept(&self.reason), ..self }
+    }
 }
 
 impl CaseResult {

@@ -41,7 +41,7 @@ pub(super) fn read_format(mut table: Table<'_>) -> Option<(String, CaseFormat)> 
     let failed = words(table.strings("failed")).unwrap_or_else(|| vec!["FAILED".into()]);
     let skipped = words(table.strings("skipped")).unwrap_or_else(|| vec!["SKIPPED".into()]);
     table.finish();
-    let format = LineFormat { pattern: pattern?, header, end, passed, failed, skipped };
+    let format = LineFormat { pattern: pattern?, header, end, like: None, passed, failed, skipped };
     Some((name?.value, CaseFormat::Lines(Box::new(format))))
 }
 

@@ -32,6 +32,11 @@ impl Pattern {
         self.regex.capture_names().flatten().any(|group| group == name)
     }
 
+    /// Whether it may be found in a line of which only the beginning is known.
+    pub(crate) fn may_begin(&self, beginning: &str) -> bool {
+        super::required::beginning(self.as_str()).is_none_or(|text| beginning.starts_with(&text))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         self.regex.as_str()
     }

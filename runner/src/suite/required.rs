@@ -58,6 +58,33 @@ fn texts(expression: &str) -> Option<Vec<String>> {
     Some(texts)
 }
 
+/// What a line must begin with, if the expression is found in it. Nothing where that cannot be told.
+pub(super) fn beginning(expression: &str) -> Option<String> {
+    let mut rest = expression.strip_prefix('^')?.chars();
+    let (mut text, mut is_open) = (String::new(), true);
+    // All of it is looked at: it may go on with another alternative.
+    while let Some(character) = rest.next() {
+        let plain = match character {
+            '|' => return None,
+            '\\' => Some(rest.next()?)
+                .filter(|escaped| escaped.is_ascii_punctuation() && !"<>".contains(*escaped)),
+            '[' => pass_class(&mut rest).map(|()| None)?,
+            '(' => pass_group(&mut rest).map(|()| None)?,
+            '?' | '*' | '{' => {
+                if is_open {
+                    text.pop();
+                }
+                None
+            }
+            '.' | '^' | '$' | '+' => None,
+            plain => Some(plain),
+        };
+        is_open = is_open && plain.is_some();
+        text.extend(plain.filter(|_| is_open));
+    }
+    Some(text)
+}
+
 /// One of several ways in which an expression can be found.
 #[derive(Default)]
 struct Alternative {
@@ -151,6 +178,23 @@ mod tests {
                 expected.map(<[&str]>::to_vec),
                 "{expression}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_line_begins_with() {
+        for (expression, expected) in [
+            (r"^case (?P<name>\S+): (?P<result>PASSED|FAILED)", Some("case ")),
+            (r"^\[[^\]]*\] CPU\d+", Some("[")),
+            (r"^ab?c", Some("a")),
+            (r"^ab+c", Some("ab")),
+            (r"^ab{0,2}c", Some("a")),
+            (r"^\x41b", Some("")),
+            (r"^a|b", None),
+            (r"^(?i)a", None),
+            (r"a", None),
+        ] {
+            assert_eq!(beginning(expression).as_deref(), expected, "{expression}");
         }
     }
 

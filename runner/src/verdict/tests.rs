@@ -1,4 +1,5 @@
 use super::*;
+use crate::capture::Line;
 use crate::case::{CaseFormat, CaseLog};
 use crate::event::{Summary, TestResult};
 use crate::suite::{Action, CaseRules, CommandTest, Pattern, Test};
@@ -83,7 +84,7 @@ impl Given {
         });
         let mut cases = CaseLog::default();
         for line in &self.lines {
-            cases.take(&format, line);
+            cases.take(&format, Line::whole(line));
         }
         let guest = GuestEvidence {
             ends: self.ends,

@@ -128,6 +128,10 @@ fn suite_of(ending: &str, place: &mut Place) -> String {
         "a case comes after the end" => boot("late", "10s"),
         other => panic!("the book has an ending that is not tried: {other}"),
     }
+        "a case is not written as one" => format!(
+            "[[test]]\nname = \"t\"\ncases = \"toril\"\ncommand = [\"echo\", \"{}\"]\n",
+            "case a: PASSED\\ncase b: FAILED why"
+        ),
 }
 
 /// Nothing where the verdict is the book's.
@@ -153,7 +157,7 @@ fn every_bad_ending_is_told_apart_and_none_passes() {
         return;
     }
     let rows = rows();
-    assert_eq!(rows.len(), 18);
+    assert_eq!(rows.len(), 19);
     assert!(rows.iter().all(|row| !["passed", "flaky", "skipped"].contains(&row.verdict) && row.status != 0));
     let queue = Mutex::new(rows.into_iter());
     let troubles = Mutex::new(Vec::new());

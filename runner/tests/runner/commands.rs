@@ -88,6 +88,28 @@ fn a_flood_neither_blocks_nor_fills_memory() {
 }
 
 #[test]
+fn a_case_with_a_long_reason_counts_in_whatever_pieces_it_comes() {
+    let Some(place) = place(false) else { return };
+    for pause in ["", "sleep 0.2;"] {
+        let script = |length: u32| {
+            format!(
+                "echo case b: PASSED; printf 'case a: FAILED ('; {pause} yes x | tr -d '\\n' | head -c {length}; \
+                 {pause} echo ')'"
+            )
+        };
+        let result = place.result(&shell(&script(9000), "cases = \"toril\""));
+        assert_eq!(result.outcome, Outcome::Failed, "{pause}: {result:#?}");
+        assert!(result.reason.starts_with("case a: xxxx") && result.reason.len() < 5000, "{}", result.reason);
+        // Of this one neither the result's end nor the reason's is seen.
+        let result = place.result(&shell(&script(70_000), "cases = \"toril\""));
+        assert_eq!(result.outcome, Outcome::Failed, "{pause}: {result:#?}");
+        let reason =
+            "the report is wrong: a line that may report a case is longer than 64 KiB: `case a: FAILED (xx";
+        assert!(result.reason.starts_with(reason), "{}", result.reason);
+    }
+}
+
+#[test]
 fn megabytes_below_the_limit_pass() {
     let Some(place) = place(false) else { return };
     let script = "yes toril | head -c 3000001; echo case a: PASSED";
