@@ -65,6 +65,7 @@ fn ended(test: &str, outcome: Outcome, cases: Vec<Case>) -> Event {
         qemu: Vec::new(),
         reproduce: None,
         warnings: Vec::new(),
+        not_here: false,
         attempts: Vec::new(),
         metrics: Vec::new(),
         diagnosis: Vec::new(),

@@ -160,7 +160,9 @@ fn state_of(verdict: &Verdict, user: &str) -> KvmState {
         Outcome::Passed => KvmState::Usable,
         Outcome::Error if about_kvm("permission denied") => KvmState::NoPermission { user: user.to_owned() },
         Outcome::Error if about_kvm("no such") => KvmState::NoDevice,
-        Outcome::Error if !about_kvm("failed to initialize") => {
+        Outcome::Error
+            if !about_kvm("failed to initialize") && !verdict.reason.starts_with("QEMU was killed") =>
+        {
             KvmState::Unknown { why: verdict.reason.clone() }
         }
         Outcome::Skipped => KvmState::Unknown { why: verdict.reason.clone() },

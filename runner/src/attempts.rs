@@ -40,6 +40,14 @@ pub(crate) struct SoFar {
     stopped: AtomicBool,
 }
 
+/// Why a test is not run.
+enum NotRun {
+    /// This host cannot.
+    Here(String),
+    /// It is left out of this run, with this outcome.
+    Now(Outcome, String),
+}
+
 /// A deadline for all the tests together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Until {
@@ -65,13 +73,15 @@ impl Attempts<'_> {
         let (result, mut executed) = match (not_built, self.stage_for(test)) {
             (Some(result), _) => (result, None),
             (None, Ok((stage, accelerator))) => self.try_it(test, stage, accelerator),
-            (None, Err((outcome, reason))) => (
-                TestResult {
-                    accelerator: self.accelerator(test),
-                    ..TestResult::not_run(test, outcome, reason)
-                },
-                None,
-            ),
+            (None, Err(kept)) => {
+                let (outcome, reason, not_here) = match kept {
+                    NotRun::Here(why) => (Outcome::Skipped, why, true),
+                    NotRun::Now(outcome, why) => (outcome, why, false),
+                };
+                let accelerator = self.accelerator(test);
+                let result = TestResult::not_run(test, outcome, reason);
+                (TestResult { accelerator, not_here, ..result }, None)
+            }
         };
         // A test that came to its own end counts, whenever the wish to stop came.
         if result.outcome == Outcome::Skipped && self.stop.load(Ordering::Relaxed) {
@@ -107,28 +117,28 @@ impl Attempts<'_> {
         self.choice.accelerator.filter(|_| is_guest(test))
     }
 
-    /// What a test is run on; an error is its verdict without that.
-    fn stage_for(&self, test: &Test) -> Result<(&Stage<'_>, Option<Accelerator>), (Outcome, String)> {
+    /// What a test is run on; an error is why it is not run.
+    fn stage_for(&self, test: &Test) -> Result<(&Stage<'_>, Option<Accelerator>), NotRun> {
         let accelerator = self.accelerator(test);
         match self.stage {
-            _ if self.stop.load(Ordering::Relaxed) => Err((Outcome::Skipped, "the run was stopped".into())),
-            Err(why) => Err((Outcome::Error, why.to_owned())),
-            Ok(_) if is_guest(test) && accelerator.is_none() => {
-                Err((Outcome::Skipped, self.choice.reason.clone()))
+            _ if self.stop.load(Ordering::Relaxed) => {
+                Err(NotRun::Now(Outcome::Skipped, "the run was stopped".into()))
             }
+            Err(why) => Err(NotRun::Now(Outcome::Error, why.to_owned())),
+            Ok(_) if is_guest(test) && accelerator.is_none() => Err(NotRun::Here(self.choice.reason.clone())),
             Ok(stage) => match (self.so_far.failed.get().filter(|_| self.fail_fast), self.until) {
                 (Some(first), _) => {
                     let reason = format!("left out: `{first}` did not pass, and the run is to end with that");
-                    Err((Outcome::Skipped, reason))
+                    Err(NotRun::Now(Outcome::Skipped, reason))
                 }
                 (None, Some(until)) if until.left().is_zero() => {
                     let reason =
                         format!("not begun: the suite's deadline of {} was over", seconds(until.limit));
-                    Err((Outcome::TimedOut, reason))
+                    Err(NotRun::Now(Outcome::TimedOut, reason))
                 }
                 _ => match stage.options.verified.as_ref().and_then(|verified| verified.speaks_against(test))
                 {
-                    Some(why) => Err((Outcome::Skipped, why)),
+                    Some(why) => Err(NotRun::Here(why)),
                     None => Ok((stage, accelerator)),
                 },
             },

@@ -156,6 +156,9 @@ pub struct TestResult {
     /// What was not as the suite wants it, though the test ran.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Whether it was skipped because this host cannot run it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_here: bool,
 }
 
 /// What came of an attempt at a test that was followed by another.
@@ -196,6 +199,7 @@ impl TestResult {
             qemu: Vec::new(),
             reproduce: None,
             warnings: Vec::new(),
+            not_here: false,
         }
     }
 
@@ -217,6 +221,8 @@ impl TestResult {
         let passed = executed.verdict.outcome == Outcome::Passed;
         let reason = take(&mut executed.verdict.reason);
         TestResult {
+            // What it may skip itself, it was started for.
+            not_here: executed.verdict.outcome == Outcome::Skipped && executed.reproduce.is_none(),
             cases: take(&mut executed.cases),
             last_lines: if passed { Vec::new() } else { take(&mut executed.last_lines) },
             diagnosis: take(&mut executed.diagnosis),
@@ -286,6 +292,13 @@ pub struct Summary {
     /// Whether a test that passed only in a retry counts as failed.
     #[serde(default)]
     pub flaky_fails: bool,
+}
+
+/// Whether there were guests, and each of them was skipped because the host cannot run it.
+pub(crate) fn all_guests_skipped(results: &[TestResult]) -> bool {
+    let is_guest = |result: &&TestResult| result.accelerator.is_some() || result.not_here;
+    let mut guests = results.iter().filter(is_guest).peekable();
+    guests.peek().is_some() && guests.all(|result| result.not_here)
 }
 
 impl Summary {

@@ -24,7 +24,7 @@ use crate::shell::{by_hand, quoted};
 use crate::suite::{Action, CommandTest, GuestSettings, Late, Test};
 use crate::supervise::{Member, Part, Stream, Supervised, supervise};
 use crate::verdict::{
-    Ending, Evidence, Exit, GuestEvidence, HelperEvidence, Outcome, Subject, Verdict, judge,
+    Cut, Ending, Evidence, Exit, GuestEvidence, HelperEvidence, Outcome, Subject, Verdict, judge,
 };
 
 /// How often another CID is tried where somebody else has the one that was chosen.
@@ -45,6 +45,8 @@ pub(crate) struct Stage<'r> {
 /// A test that was run and judged. Its folder is removed when this is dropped: after the verdict is on record.
 pub(crate) struct Executed {
     pub verdict: Verdict,
+    /// Whether its verdict is that it was not done in time, or not even ready.
+    pub timed_out: bool,
     pub cases: Vec<Case>,
     /// What was measured for each gate of the test, in its unit; or why it was not.
     pub readings: Vec<Result<f64, String>>,
@@ -210,6 +212,7 @@ impl<'r> Stage<'r> {
             diagnosis: transcript.diagnosis(ended),
             readings: transcript.readings(),
             cases: take(&mut transcript.found.cases.cases),
+            timed_out: matches!(supervised.ending, Ending::Cut(Cut::Deadline(_) | Cut::CaseDeadline(_))),
             verdict,
             warnings,
             artifacts,
@@ -293,6 +296,7 @@ impl Executed {
     fn not_started(verdict: Verdict) -> Executed {
         Executed {
             verdict,
+            timed_out: false,
             warnings: Vec::new(),
             cases: Vec::new(),
             readings: Vec::new(),

@@ -8,7 +8,7 @@ use crate::accelerator::{AcceleratorPolicy, Choice, choose, probe_on};
 use crate::artifacts::Artifacts;
 use crate::attempts::{Attempts, SoFar, Until, is_guest};
 use crate::control::{Control, chosen};
-use crate::event::{Event, Summary};
+use crate::event::{Event, Summary, all_guests_skipped};
 use crate::execute::Stage;
 use crate::kept::{Purpose, RunFolder};
 use crate::schedule::do_all;
@@ -127,7 +127,6 @@ pub fn run(
         }
         _ => Choice { accelerator: None, reason: String::new() },
     };
-    let no_guests = choice.accelerator.is_none() && tests.iter().any(|test| is_guest(test));
     let until = suite.deadline.map(Until::from_now);
     let attempts = Attempts {
         stage: stage.as_ref().map_err(String::as_str),
@@ -144,6 +143,8 @@ pub fn run(
     let jobs = usize::try_from(control.jobs).unwrap_or(usize::MAX);
     let results =
         do_all(&tests, jobs, |test| test.alone || !test.gates.is_empty(), |test| attempts.run(test));
+    let no_accelerator = choice.accelerator.is_none() && tests.iter().any(|test| is_guest(test));
+    let no_guests = no_accelerator || all_guests_skipped(&results);
     let stopped = attempts.was_stopped();
     let folder = stage.as_mut().ok().map(|stage| Box::new(stage.keep_or_not(&suite.name)));
     let summary = Summary {

@@ -65,8 +65,12 @@ fn killed_vmm(evidence: &Evidence<'_>) -> Option<Verdict> {
     };
     if let Ending::Exited(Exit::Signal(signal)) = evidence.ending {
         let said = after_colon(guest.broken.as_deref().unwrap_or(&evidence.last_error_line));
-        let reason = format!("QEMU was killed by {}{said}", signal_name(signal));
-        return Some(verdict(Outcome::Crashed, reason));
+        let name = signal_name(signal);
+        // A QEMU that says what it does not get from KVM breaks on its first steps with the guest.
+        return Some(match guest.started || guest.broken.is_some() {
+            true => verdict(Outcome::Crashed, format!("QEMU was killed by {name}{said}")),
+            false => verdict(Outcome::Error, format!("QEMU was killed by {name} before the guest ran{said}")),
+        });
     }
     None
 }

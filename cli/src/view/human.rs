@@ -521,7 +521,15 @@ mod tests {
     fn probe(state: ProbeState, accepted: bool) -> RunEvent {
         let (probe, what) = (Probe::Vsock, String::new());
         RunEvent::Verify {
-            result: ProbeResult { probe, state, what, remedy: None, accepted, milliseconds: 0 },
+            result: ProbeResult {
+                probe,
+                state,
+                what,
+                remedy: None,
+                accepted,
+                milliseconds: 0,
+                timed_out: false,
+            },
         }
     }
 

@@ -86,6 +86,41 @@ fn a_host_shows_what_it_can_do() {
     sandbox.is_clean();
 }
 
+/// A guest and a command, which passes wherever there is a shell.
+const BOTH: &str = r#"
+[[test]]
+name = "guest"
+[test.guest]
+kernel = "builtin:toolkit"
+
+[[test]]
+name = "command"
+command = ["true"]
+"#;
+
+#[test]
+fn a_host_where_no_guest_boots_is_no_success() {
+    let Some(sandbox) = Sandbox::provisioned("bootless") else { return };
+    let host = sandbox.host();
+    let (recipe, suite) = (document(NOTHING), document(BOTH));
+    let qemu = "/usr/bin/qemu-system-x86_64";
+    // It takes its time, and is not slow: there is no guest at its end.
+    sandbox.sudo(&format!(
+        "mv {qemu} {qemu}.real; cat > {qemu} <<\"END\"\n#!/bin/sh\n\
+         case $* in *-kernel*) sleep 2.5; kill -ABRT $$;; esac; exec {qemu}.real \"$@\"\nEND\nchmod 755 {qemu}"
+    ));
+    toril(&["up", "--recipe", &recipe.path(), "--suite", &suite.path(), &host])
+        .exits(5)
+        .shows("✗ boot: does not work: QEMU was killed by SIGABRT before the guest ran")
+        .shows("it needs a guest that boots, which does not work here: QEMU was killed by SIGABRT")
+        .shows("1 passed, 1 skipped");
+    // What is not tried again by itself is still not the code's fault.
+    toril(&["test", "--suite", &suite.path(), &host])
+        .exits(5)
+        .shows("QEMU was killed by SIGABRT before the guest ran");
+    sandbox.is_clean();
+}
+
 /// A part that is broken on purpose, and what is told of it.
 struct Breakage<'b> {
     /// How.

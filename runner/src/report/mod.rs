@@ -16,7 +16,7 @@ use std::collections::HashSet;
 pub use github::annotations;
 
 use crate::accelerator::Accelerator;
-use crate::event::{BuildResult, Event, Summary, TestResult};
+use crate::event::{BuildResult, Event, Summary, TestResult, all_guests_skipped};
 use crate::verdict::Outcome;
 
 /// What reports tell of: the runs that one call of toril has made, or several that are put together.
@@ -200,7 +200,7 @@ impl HostRun {
         if fine || !self.troubles.is_empty() || self.results.iter().any(failing) || !self.lost().is_empty() {
             return;
         }
-        self.troubles.push(match &self.no_guests {
+        self.troubles.push(match self.no_guests() {
             Some(reason) => format!("none of the guests could be run: {reason}"),
             None if self.results.iter().all(|result| result.outcome == Outcome::Skipped) => {
                 "no test ran".into()
@@ -209,12 +209,19 @@ impl HostRun {
         });
     }
 
+    /// Why no guest could be run, where there were guests and none could.
+    fn no_guests(&self) -> Option<&str> {
+        let skipped = self.results.iter().find(|result| result.not_here);
+        let skipped = skipped.filter(|_| all_guests_skipped(&self.results));
+        self.no_guests.as_deref().or(skipped.map(|result| result.reason.as_str()))
+    }
+
     /// The run's summary, as far as it is known.
     pub fn summary(&self) -> Summary {
         Summary {
             results: self.results.clone(),
             accelerator: self.accelerator,
-            no_guests: self.no_guests.is_some(),
+            no_guests: self.no_guests().is_some(),
             ..Summary::default()
         }
     }
@@ -236,6 +243,7 @@ fn told_like_a_test(build: &BuildResult) -> TestResult {
         qemu: Vec::new(),
         reproduce: build.trouble.is_some().then(|| build.reproduce.clone()),
         warnings: Vec::new(),
+        not_here: false,
     }
 }
 

@@ -27,6 +27,7 @@ fn result(test: &str, outcome: Outcome, reason: &str, cases: Vec<Case>) -> TestR
         qemu: Vec::new(),
         reproduce: Some("qemu-system-x86_64 -append 'a & b'".into()),
         warnings: Vec::new(),
+        not_here: false,
     }
 }
 

@@ -154,9 +154,14 @@ fn guests() {
         (Given { ending: Ending::Cut(Cut::Stopped), ..guest() }, Skipped, "stopped after 20 s"),
         // QEMU broke.
         (
-            Given { ending: signal(6), stderr: "failed to set MSR 0x10a", started: false, ..guest() },
+            Given { ending: signal(6), broken: Some("failed to set MSR 0x10a"), started: false, ..guest() },
             Crashed,
             "QEMU was killed by SIGABRT: failed to set MSR 0x10a",
+        ),
+        (
+            Given { ending: signal(6), stderr: "no such device", started: false, lines: vec![], ..guest() },
+            Error,
+            "QEMU was killed by SIGABRT before the guest ran: no such device",
         ),
         (
             Given { ending: Ending::Cut(Cut::Broken), broken: Some("KVM internal error"), ..guest() },

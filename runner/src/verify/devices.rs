@@ -37,7 +37,7 @@ impl Bench<'_> {
         };
         if executed.verdict.outcome != Outcome::Passed {
             let why = &executed.verdict.reason;
-            return Answer::broken(format!("{why} (under {accelerator})"), remedy::boot(why));
+            return Answer::of_guest(&executed, format!("{why} (under {accelerator})"), remedy::boot(why));
         }
         let mut times = Vec::new();
         if let Some(first) = executed.times.first_output {
@@ -76,10 +76,10 @@ impl Bench<'_> {
             Err(why) => return Answer::untried(why, remedy::REINSTALL),
         };
         if executed.verdict.outcome != Outcome::Passed {
-            let why = executed.verdict.reason;
+            let why = &executed.verdict.reason;
             let advice =
                 if why.contains("there is no virtiofsd") { remedy::RECIPE } else { remedy::REINSTALL };
-            return Answer::broken(why, advice);
+            return Answer::of_guest(&executed, why, advice);
         }
         match value(&executed, "virtio-fs-read") {
             Some(read) if read == token => {}
@@ -194,7 +194,8 @@ impl Bench<'_> {
         let why = executed.verdict.reason.clone();
         if !why.contains("has no vsock") {
             let socat = why.contains("socat");
-            return Some(Answer::broken(why, if socat { remedy::RECIPE } else { remedy::REINSTALL }));
+            let advice = if socat { remedy::RECIPE } else { remedy::REINSTALL };
+            return Some(Answer::of_guest(executed, why, advice));
         }
         let missing = why.contains("there is no /dev/vhost-vsock");
         let why = if missing { "/dev/vhost-vsock is missing".to_owned() } else { why };

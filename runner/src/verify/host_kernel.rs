@@ -62,7 +62,7 @@ impl Bench<'_> {
         if executed.verdict.outcome != Outcome::Passed {
             let why = &executed.verdict.reason;
             let remedy = if accelerator == Accelerator::Kvm { BROKEN } else { remedy::REINSTALL };
-            return Answer::broken(format!("{name} under {accelerator}: {why}"), remedy);
+            return Answer::of_guest(&executed, format!("{name} under {accelerator}: {why}"), remedy);
         }
         let took = time(executed.times.ran.unwrap_or(executed.times.wall));
         figures.insert("host-kernel-time".into(), took.clone());

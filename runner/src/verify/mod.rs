@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use model::{OwnKernel, Probe, ProbeResult, ProbeState, Verified};
 
 use crate::accelerator::{Accelerator, KvmState};
-use crate::execute::Stage;
+use crate::execute::{Executed, Stage};
 use crate::run::Options;
 use bench::Bench;
 
@@ -51,22 +51,30 @@ struct Answer {
     what: String,
     remedy: Option<String>,
     accepted: bool,
+    timed_out: bool,
 }
 
 impl Answer {
     fn works(what: impl Into<String>) -> Answer {
-        Answer { state: ProbeState::Works, what: what.into(), remedy: None, accepted: false }
+        let state = ProbeState::Works;
+        Answer { state, what: what.into(), remedy: None, accepted: false, timed_out: false }
     }
 
     fn broken(what: impl Into<String>, remedy: impl Into<String>) -> Answer {
         let state = ProbeState::Broken;
-        Answer { state, what: what.into(), remedy: Some(remedy.into()), accepted: false }
+        let remedy = Some(remedy.into());
+        Answer { state, what: what.into(), remedy, accepted: false, timed_out: false }
     }
 
     fn untried(what: impl Into<String>, remedy: impl Into<String>) -> Answer {
         let state = ProbeState::Untried;
         let what = format!("cannot be tried: {}", what.into());
-        Answer { state, what, remedy: Some(remedy.into()), accepted: false }
+        Answer { state, what, remedy: Some(remedy.into()), accepted: false, timed_out: false }
+    }
+
+    /// For a guest that came to this end.
+    fn of_guest(executed: &Executed, what: impl Into<String>, remedy: impl Into<String>) -> Answer {
+        Answer { timed_out: executed.timed_out, ..Answer::broken(what, remedy) }
     }
 
     fn accepted(self, accepted: bool) -> Answer {
@@ -99,14 +107,14 @@ pub fn verify(
             Ok(bench) => bench.answer(probe, &mut verified),
             Err(why) => Answer::untried(why.clone(), remedy::RECIPE),
         };
-        let Answer { state, what, remedy, accepted } = answer;
+        let Answer { state, what, remedy, accepted, timed_out } = answer;
         let accepted = accepted && !background.required.contains(&probe);
         // What was ended in its middle says nothing of the host.
         if stop.load(Ordering::Relaxed) && state != ProbeState::Works {
             break;
         }
         let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let result = ProbeResult { probe, state, what, remedy, accepted, milliseconds };
+        let result = ProbeResult { probe, state, what, remedy, accepted, milliseconds, timed_out };
         sink(&result);
         verified.probes.push(result);
     }

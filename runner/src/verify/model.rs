@@ -110,6 +110,9 @@ pub struct ProbeResult {
     pub accepted: bool,
     /// How long it took.
     pub milliseconds: u64,
+    /// Whether it does not work only in that it was not done in time.
+    #[serde(default)]
+    pub timed_out: bool,
 }
 
 /// What a host was seen to be able to do.
@@ -128,6 +131,14 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// Whether guests were seen not to boot at all, as slow ones do.
+    pub fn boots_none(&self) -> bool {
+        let is_none = |result: &ProbeResult| {
+            result.probe == Probe::Boot && result.state != ProbeState::Works && !result.timed_out
+        };
+        self.probes.iter().any(is_none)
+    }
+
     /// Whether everything works that is not accepted as it is; `required` are those that are not accepted in any case.
     pub fn is_ready(&self, required: &[Probe]) -> bool {
         let is_fine = |result: &ProbeResult| {
@@ -153,6 +164,7 @@ mod tests {
             remedy: None,
             accepted,
             milliseconds: 0,
+            timed_out: false,
         };
         let verified = |state, accepted| Verified {
             probes: Probe::ALL

@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use super::{DEADLINE, Probe, ProbeResult, ProbeState, Verified};
+use super::{Probe, ProbeResult, ProbeState, Verified};
 use crate::suite::{Action, Test};
 
 impl Verified {
@@ -10,7 +8,7 @@ impl Verified {
         let speaks = |result: &ProbeResult| match result.state {
             ProbeState::Works => false,
             ProbeState::Untried => true,
-            ProbeState::Broken => Duration::from_millis(result.milliseconds) < DEADLINE,
+            ProbeState::Broken => !result.timed_out,
         };
         let result = needs(test)
             .into_iter()
@@ -76,7 +74,9 @@ mod tests {
                 what: "why".into(),
                 remedy: None,
                 accepted: true,
-                milliseconds: 0,
+                // An abort may take its time.
+                milliseconds: 3000,
+                timed_out: false,
             };
             let verified = Verified { probes: Probe::ALL.map(result).to_vec(), ..Verified::default() };
             let tests = suite.tests.iter().filter(|test| verified.speaks_against(test).is_some());
@@ -94,6 +94,7 @@ mod tests {
             remedy: None,
             accepted: false,
             milliseconds: 2040,
+            timed_out: true,
         };
         let late = Verified { probes: vec![late], ..Verified::default() };
         assert!(suite.tests.iter().all(|test| late.speaks_against(test).is_none()), "slow is not broken");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::place::{boot, place, processes};
 use toril_runner::{
     Accelerator, AcceleratorPolicy, CaseResult, Event, ExpectedEnd, GuestSettings, Kernel, KvmState, Outcome,
-    SMOKE, Suite, exit_status, probe_kvm,
+    Probe, ProbeResult, ProbeState, SMOKE, Suite, Verified, exit_status, probe_kvm, report::HostRun,
 };
 
 #[test]
@@ -181,6 +181,37 @@ fn without_an_accelerator_guests_are_skipped_with_the_reason() {
         assert!(result.reason.contains("TCG is allowed here only by --accel tcg"), "{}", result.reason);
         assert_eq!(exit_status(&summary), 5);
     }
+}
+
+#[test]
+fn guests_that_are_all_skipped_are_no_success_whatever_the_commands_did() {
+    let Some(mut place) = place(true) else { return };
+    let broken = ProbeResult {
+        probe: Probe::Boot,
+        state: ProbeState::Broken,
+        what: "QEMU aborts".into(),
+        remedy: None,
+        accepted: false,
+        milliseconds: 2600,
+        timed_out: false,
+    };
+    let slow = ProbeResult { what: "no end within 2 s".into(), timed_out: true, ..broken.clone() };
+    let suite = boot("pass", "20s") + "\n[[test]]\nname = \"command\"\ncommand = [\"true\"]\n";
+    place.options.verified = Some(Verified { probes: vec![broken], ..Verified::default() });
+    let (summary, events) = place.run(&suite);
+    let outcomes: Vec<Outcome> = summary.results.iter().map(|result| result.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Skipped, Outcome::Passed], "{summary:#?}");
+    assert_eq!(exit_status(&summary), 5);
+    let mut told = HostRun::new("h");
+    events.iter().for_each(|event| drop(told.take(event)));
+    told.close(false);
+    assert_eq!(exit_status(&told.summary()), 5);
+    let why =
+        "none of the guests could be run: it needs a guest that boots, which does not work here: QEMU aborts";
+    assert_eq!(told.troubles, [why]);
+    place.options.verified = Some(Verified { probes: vec![slow], ..Verified::default() });
+    let (summary, _) = place.run(&suite);
+    assert_eq!(exit_status(&summary), 0, "what was only slow is tried: {summary:#?}");
 }
 
 #[test]

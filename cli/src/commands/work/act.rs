@@ -84,7 +84,9 @@ pub(super) async fn act(
                     let is_ready = |required: &Vec<Probe>| {
                         ended.verified.as_ref().is_none_or(|verified| verified.is_ready(required))
                     };
-                    if !task.required.as_ref().is_none_or(is_ready) {
+                    // Where guests are to run, a host that boots none is not set up, whatever else went well.
+                    let boots_none = ended.verified.as_ref().is_some_and(|verified| verified.boots_none());
+                    if !task.required.as_ref().is_none_or(is_ready) || boots_none {
                         visit.outcome.statuses.push(Status::Setup);
                     }
                     conclude(&mut visit.outcome, ended);
