@@ -419,7 +419,11 @@ fn evidence<'t>(
         unprinted: found.unprinted(test),
         begun,
         helpers,
-        awaited: test.companion.as_ref().and_then(|companion| companion.ready.as_ref()),
+        awaited: test
+            .companion
+            .as_ref()
+            .and_then(|companion| companion.ready.as_ref())
+            .filter(|ready| !transcript.has_found(ready)),
         may_be_silent: test.gates.iter().any(Gate::notices_a_short_life),
     }
 }

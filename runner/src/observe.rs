@@ -108,8 +108,8 @@ pub(crate) struct Heard {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub cases: CaseLog,
-    /// When the last case came that was new, counted from the test's start.
-    pub last_case: Duration,
+    /// When the last case came that was new, or else what is tested began, counted from the test's start.
+    pub last_case: Option<Duration>,
     pub panic_line: Option<String>,
     pub exceptions: (u64, String),
     pub broken: Option<String>,
@@ -246,6 +246,11 @@ impl<'t> Transcript<'t> {
         streams
     }
 
+    /// Whether something was printed that a start waits for.
+    pub(crate) fn has_found(&self, pattern: &Pattern) -> bool {
+        self.awaited.iter().any(|awaited| awaited.seen && awaited.pattern == *pattern)
+    }
+
     /// How many bytes the test itself has printed, not counting what QEMU says.
     pub(crate) fn printed(&self) -> u64 {
         let consoles = self.consoles.iter().map(|console| console.capture.total);
@@ -293,8 +298,8 @@ impl Found {
             *printed = *printed || pattern.is_found_in(line);
         }
         let rules = test.cases.as_ref().filter(|_| carries_cases);
-        if let Some(case) = rules.and_then(|rules| self.cases.take(&rules.format, line)) {
-            self.last_case = self.last_output.unwrap_or_default();
+        if let Some(case) = rules.and_then(|rules| self.cases.take(&rules.format, whole)) {
+            self.last_case = self.last_output;
             sink(Event::Case { test: test.name.clone(), case });
             return;
         }
@@ -396,6 +401,11 @@ impl Observer for Transcript<'_> {
         }
     }
 
+    fn begun(&mut self) {
+        // Until then there was nobody to report a case.
+        self.found.last_case = Some(self.start.elapsed());
+    }
+
     fn questions(&mut self, cut: Cut) -> Option<(Vec<u8>, Duration)> {
         let is_late = matches!(cut, Cut::Deadline(_) | Cut::CaseDeadline(_));
         if !is_late || self.monitor.resumed.is_none() {
@@ -434,8 +444,8 @@ impl Observer for Transcript<'_> {
         if self.found.exceptions.0 >= STORM {
             return Some((Cut::Storm, Duration::ZERO));
         }
-        if let Some(limit) = self.test.case_deadline
-            && self.start.elapsed().saturating_sub(self.found.last_case) >= limit
+        if let (Some(limit), Some(last)) = (self.test.case_deadline, self.found.last_case)
+            && self.start.elapsed().saturating_sub(last) >= limit
         {
             return Some((Cut::CaseDeadline(limit), Duration::ZERO));
         }

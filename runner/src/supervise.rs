@@ -69,6 +69,9 @@ pub(crate) trait Observer {
     /// A piece of a stream.
     fn take(&mut self, stream: Stream, bytes: &[u8]);
 
+    /// What is tested is started now.
+    fn begun(&mut self) {}
+
     /// Why the test is to be ended, and how much longer it may run to say more.
     fn cut(&self) -> Option<(Cut, Duration)>;
 
@@ -232,13 +235,16 @@ impl Actor {
 }
 
 impl Cast<'_> {
-    fn start_those_that_may(&mut self, observer: &dyn Observer) {
-        for actor in &mut self.actors {
+    fn start_those_that_may(&mut self, observer: &mut dyn Observer) {
+        for (index, actor) in self.actors.iter_mut().enumerate() {
             let is_there = |sign: &Sign| match sign {
                 Sign::Socket(path) => path.exists(),
                 other => observer.has_seen(other),
             };
             if actor.waiting.as_ref().is_some_and(|member| member.waits.iter().all(is_there)) {
+                if index == 0 {
+                    observer.begun();
+                }
                 actor.start(self.isolate);
             }
         }

@@ -34,7 +34,7 @@ pub(crate) struct Evidence<'t> {
     pub begun: bool,
     /// The other processes of the test.
     pub helpers: Vec<HelperEvidence>,
-    /// What a start waited for.
+    /// What a start waited for and was not printed.
     pub awaited: Option<&'t Pattern>,
     /// Whether something else than output shows that a guest ran.
     pub may_be_silent: bool,

@@ -1,7 +1,7 @@
 //! What the processes beside the one that is tested have to do with its verdict.
 
 use super::{
-    Cut, Ending, Evidence, Exit, Outcome, Subject, Verdict, after_colon, seconds, signal_name, verdict,
+    Cut, Ending, Evidence, Exit, Outcome, Subject, Verdict, after_colon, seconds, signal_name, size, verdict,
 };
 use crate::supervise::Part;
 
@@ -43,34 +43,35 @@ pub(super) fn not_ready(evidence: &Evidence<'_>) -> Option<Verdict> {
     if evidence.begun {
         return None;
     }
-    let companion = evidence.helpers.iter().find(|helper| matches!(helper.part, Part::Companion { .. }));
-    match (evidence.ending.clone(), companion) {
-        (Ending::Cut(Cut::Companion), Some(companion)) => Some(verdict(
-            Outcome::Error,
-            format!("{} {}; the guest was not started", companion.name, companion.how()),
-        )),
-        (Ending::Cut(Cut::Deadline(limit)), Some(companion)) => {
-            let line =
-                evidence.awaited.map_or("a line that it waits for".into(), |pattern| format!("{pattern:?}"));
-            let said = if companion.last_line.is_empty() {
-                "it printed nothing".into()
-            } else {
-                format!("the last line was: {}", companion.last_line)
+    let Ending::Cut(cut) = evidence.ending else { return None };
+    let not_ready = match cut {
+        // Judged by what became of the daemon, and of the wish to stop.
+        Cut::Support | Cut::Stopped => return None,
+        Cut::Companion => {
+            let is_companion = |helper: &&HelperEvidence| matches!(helper.part, Part::Companion { .. });
+            let companion = evidence.helpers.iter().find(is_companion)?;
+            let reason = format!("{} {}; the guest was not started", companion.name, companion.how());
+            return Some(verdict(Outcome::Error, reason));
+        }
+        Cut::Deadline(limit) | Cut::CaseDeadline(limit) => format!("not ready within {}", seconds(limit)),
+        Cut::Flood(limit) => format!("not ready within {} of output", size(limit)),
+        Cut::Storm | Cut::Panic | Cut::Broken => "not ready".to_owned(),
+    };
+    let is_waited_for = |helper: &&HelperEvidence| helper.part == (Part::Companion { waited_for: false });
+    let reason = match (evidence.helpers.iter().find(is_waited_for), evidence.awaited) {
+        (Some(companion), Some(line)) => {
+            let said = match companion.last_line.as_str() {
+                "" => "it printed nothing".into(),
+                line => format!("the last line was: {line}"),
             };
-            let reason = format!(
-                "{} was not ready within {}: no line has {line}; {said}",
-                companion.name,
-                seconds(limit)
-            );
-            Some(verdict(Outcome::Error, reason))
+            format!("{} was {not_ready}: no line has {line:?}; {said}", companion.name)
         }
-        (Ending::Cut(Cut::Deadline(limit)), None) => {
+        _ => {
             let names: Vec<&str> = evidence.helpers.iter().map(|helper| helper.name.as_str()).collect();
-            let reason = format!("not ready within {}: {}", seconds(limit), names.join(", "));
-            Some(verdict(Outcome::Error, reason))
+            format!("{not_ready}: {}", names.join(", "))
         }
-        _ => None,
-    }
+    };
+    Some(verdict(Outcome::Error, reason))
 }
 
 /// Something that the guest needs ended before it did. A guest hangs then, and QEMU says nothing.
@@ -303,6 +304,35 @@ mod tests {
                 helper(BEFORE, None, "busy"),
                 Error,
                 "the companion was not ready within 20 s: no line has /^ready/; the last line was: busy",
+            ),
+            // Whatever ends a test before its guest has begun.
+            (
+                Ending::Cut(Cut::CaseDeadline(Duration::from_secs(5))),
+                false,
+                helper(BEFORE, None, ""),
+                Error,
+                "the companion was not ready within 5 s: no line has /^ready/; it printed nothing",
+            ),
+            (
+                Ending::Cut(Cut::Flood(16 << 20)),
+                false,
+                helper(BEFORE, None, "noise"),
+                Error,
+                "the companion was not ready within 16 MiB of output: no line has /^ready/; the last line was: noise",
+            ),
+            (
+                Ending::Cut(Cut::Flood(16 << 20)),
+                false,
+                helper(AFTER, None, ""),
+                Error,
+                "not ready within 16 MiB of output: the companion",
+            ),
+            (
+                Ending::Cut(Cut::Stopped),
+                false,
+                helper(BEFORE, None, ""),
+                Outcome::Skipped,
+                "stopped after 20 s",
             ),
             (
                 DEADLINE,

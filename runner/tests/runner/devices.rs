@@ -241,6 +241,14 @@ fn companions() {
         Outcome::Error,
         "the companion was not ready within 1 s: no line has /^now/; it printed nothing",
     );
+    let noisy = with("", &(shell("yes toril") + "ready = \"^now\""));
+    let reason =
+        "the companion was not ready within 16 MiB of output: no line has /^now/; the last line was: toril";
+    ends(&place, &noisy, Outcome::Error, reason);
+    // Until the guest begins there is nobody to report a case.
+    let slow = with("", &(shell("sleep 2; echo now") + "ready = \"^now\""));
+    let slow = slow.replace("cases =", "case-deadline = \"1500ms\"\ncases =");
+    ends(&place, &slow, Outcome::Passed, "");
 }
 
 #[test]
