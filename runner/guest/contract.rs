@@ -143,11 +143,13 @@ pub enum Mode {
     Headless,
     /// Header, then nothing for ever; an NMI (QMP's `inject-nmi`) makes it report its first case and end.
     Stuck,
+    /// Header, then nothing for ever; an NMI makes it panic and die of a triple fault.
+    Fragile,
 }
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Pass,
         Self::Fail,
         Self::Hang,
@@ -162,6 +164,7 @@ impl Mode {
         Self::Late,
         Self::Headless,
         Self::Stuck,
+        Self::Fragile,
     ];
 
     /// The mode's name, as written after `mode=`.
@@ -181,6 +184,7 @@ impl Mode {
             Self::Late => "late",
             Self::Headless => "headless",
             Self::Stuck => "stuck",
+            Self::Fragile => "fragile",
         }
     }
 

@@ -5,7 +5,7 @@ use core::fmt::Write;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::contract::{CASES, EXCEPTION, EXIT_ENDED, MORE_CASES, Mode};
+use crate::contract::{CASES, EXCEPTION, EXIT_ENDED, MORE_CASES, Mode, PANIC};
 use crate::exceptions::{self, Frame, INVALID_OPCODE, NMI};
 use crate::options::{self, Options};
 use crate::serial::{self, Serial};
@@ -53,6 +53,15 @@ pub fn run(options: &Options) -> ! {
             begin(options);
             wait_for_nmi();
             run_cases(0..1, options);
+        }
+        Mode::Fragile => {
+            begin(options);
+            exceptions::handle(NMI, |_| {
+                let _never_fails = writeln!(Serial, "{PANIC}an NMI");
+                end::triple_fault()
+            });
+            apic::let_nmi_through();
+            cpu::halt()
         }
         Mode::Hang | Mode::Panic | Mode::TripleFault | Mode::Incomplete | Mode::Exception => {
             begin(options);

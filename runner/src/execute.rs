@@ -17,7 +17,7 @@ use crate::gate::Gate;
 use crate::guest::{Cid, GuestPlan, Sandbox, Setting, Tools};
 use crate::kept::remove_sockets;
 use crate::memory::Memory;
-use crate::observe::{Heard, Transcript};
+use crate::observe::{Heard, Symptoms, Transcript};
 use crate::run::Options;
 use crate::run_directory::RunDirectory;
 use crate::shell::{by_hand, quoted};
@@ -383,16 +383,17 @@ fn evidence<'t>(
     transcript: &'t Transcript<'_>,
     helpers: Vec<HelperEvidence>,
 ) -> Evidence<'t> {
-    let (found, monitor) = (&transcript.found, &transcript.monitor);
+    let (found, monitor, asked) = (&transcript.found, &transcript.monitor, transcript.asked.as_ref());
+    let Symptoms { panic_line, exceptions, broken, shutdown, panicked } = transcript.symptoms();
     let last_words = found.last_words(matches!(test.action, Action::Guest(_)));
     let subject = match &test.action {
         Action::Command(_) => Subject::Command,
         Action::Guest(guest) => Subject::Guest(GuestEvidence {
             ends: guest.ends,
             started: monitor.resumed.is_some(),
-            shutdown: monitor.shutdown.clone(),
-            panicked: monitor.panicked,
-            broken: found.broken.clone(),
+            shutdown,
+            panicked,
+            broken,
         }),
     };
     let begun = supervised.members.first().is_some_and(|subject| !subject.argv.is_empty());
@@ -407,11 +408,11 @@ fn evidence<'t>(
         subject,
         ending,
         // What was still printed after QEMU was asked does not make it less silent.
-        elapsed: transcript.asked.map_or(supervised.elapsed, |asked| asked.at),
-        last_output: transcript.asked.map_or(found.last_output, |asked| asked.last_output),
+        elapsed: asked.map_or(supervised.elapsed, |asked| asked.at),
+        last_output: asked.map_or(found.last_output, |asked| asked.last_output),
         printed: transcript.printed(),
-        panic_line: found.panic_line.clone(),
-        exceptions: found.exceptions.clone(),
+        panic_line,
+        exceptions,
         last_error_line: last_words.to_owned(),
         rules: test.cases.as_ref(),
         cases: &found.cases,

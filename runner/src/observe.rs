@@ -48,13 +48,25 @@ pub(crate) struct Transcript<'t> {
 }
 
 /// How things stood before QEMU was asked of a test that did not end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Asked {
     /// When, counted from the test's start.
     pub at: Duration,
     pub last_output: Option<Duration>,
     printed: u64,
     cases: usize,
+    symptoms: Symptoms,
+}
+
+/// What speaks of a guest that is not well.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Symptoms {
+    pub panic_line: Option<String>,
+    pub exceptions: (u64, String),
+    /// As QEMU told of them.
+    pub broken: Option<String>,
+    pub shutdown: Option<String>,
+    pub panicked: bool,
 }
 
 /// Something that prints.
@@ -178,7 +190,7 @@ impl<'t> Transcript<'t> {
 
     /// What was learnt of a test that did not end; `ended` is whether it did after an NMI.
     pub(crate) fn diagnosis(&self, ended: bool) -> Vec<String> {
-        let Some(asked) = self.asked else { return Vec::new() };
+        let Some(asked) = &self.asked else { return Vec::new() };
         let mut lines = self.monitor.inquiry.lines();
         let more = |now: u64, before: u64| now.saturating_sub(before);
         let printed = more(self.printed(), asked.printed);
@@ -244,6 +256,21 @@ impl<'t> Transcript<'t> {
             helpers.map(|(helper, number)| (format!("beside-{number}-{}", helper.name), helper.capture)),
         );
         streams
+    }
+
+    /// What speaks of its being unwell, up to when QEMU was asked: what an NMI did to it is not its own doing.
+    pub(crate) fn symptoms(&self) -> Symptoms {
+        self.asked.as_ref().map_or_else(|| self.symptoms_now(), |asked| asked.symptoms.clone())
+    }
+
+    fn symptoms_now(&self) -> Symptoms {
+        Symptoms {
+            panic_line: self.found.panic_line.clone(),
+            exceptions: self.found.exceptions.clone(),
+            broken: self.found.broken.clone(),
+            shutdown: self.monitor.shutdown.clone(),
+            panicked: self.monitor.panicked,
+        }
     }
 
     /// Whether something was printed that a start waits for.
@@ -416,6 +443,7 @@ impl Observer for Transcript<'_> {
             last_output: self.found.last_output,
             printed: self.printed(),
             cases: self.found.cases.cases.len(),
+            symptoms: self.symptoms_now(),
         });
         let patience = if self.test.inject_nmi { AFTER_NMI } else { ANSWER };
         Some((Inquiry::questions(self.test.inject_nmi), patience))

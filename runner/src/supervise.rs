@@ -184,13 +184,16 @@ struct Cast<'i> {
 struct Actor {
     part: Part,
     waiting: Option<Member>,
+    /// Whether it outlived the test: what an NMI, or the end, does to it is nobody's fault.
+    outlived: bool,
     cell: Option<Cell>,
     end: MemberEnd,
 }
 
 impl Actor {
     fn new(member: Member) -> Actor {
-        Actor { part: member.part, waiting: Some(member), cell: None, end: MemberEnd::default() }
+        let part = member.part;
+        Actor { part, waiting: Some(member), cell: None, end: MemberEnd::default(), outlived: false }
     }
 
     fn is_running(&self) -> bool {
@@ -278,7 +281,7 @@ impl Cast<'_> {
         let mut all_gone = true;
         let ends = self.actors.into_iter().map(|actor| {
             all_gone &= actor.cell.is_none_or(Cell::wait);
-            actor.end
+            MemberEnd { ending: actor.end.ending.filter(|_| !actor.outlived), ..actor.end }
         });
         (ends.collect(), all_gone)
     }
@@ -316,7 +319,11 @@ impl State {
                     Ending::Exited(_) | Ending::NotStarted(_) => None,
                 };
                 self.phase = match questions.filter(|(text, _)| cast.ask(text)) {
-                    Some((_, patience)) => Phase::Asking(now + patience),
+                    Some((_, patience)) => {
+                        let helpers = cast.actors.iter_mut().skip(1);
+                        helpers.for_each(|helper| helper.outlived = helper.end.ending.is_none());
+                        Phase::Asking(now + patience)
+                    }
                     None => Phase::Settling(self.settled_at(now, cast, observer)),
                 };
             }

@@ -59,6 +59,7 @@ fn every_mode_has_its_verdict() {
         ("missing", "10s", Outcome::Incomplete, "1 of 5 cases are missing: interrupt"),
         ("late", "10s", Outcome::Failed, "reported after the end: interrupt"),
         ("stuck", "1s", Outcome::TimedOut, "no end within 1 s; silent since "),
+        ("fragile", "1s", Outcome::TimedOut, "no end within 1 s; silent since "),
     ] {
         let (summary, _) = place.run(&boot(mode, deadline));
         let result = &summary.results[0];
@@ -269,6 +270,20 @@ fn what_hangs_is_asked_before_it_is_ended() {
         result.reason.starts_with("no new case within 1 s after long-mode; silent since "),
         "{}",
         result.reason
+    );
+}
+
+#[test]
+fn what_an_nmi_does_to_a_guest_does_not_judge_it() {
+    let Some(place) = place(true) else { return };
+    let suite = boot("fragile", "2s").replace("[test.guest]", "on-timeout = [\"inject-nmi\"]\n[test.guest]");
+    let result = place.result(&suite);
+    assert_eq!(result.outcome, Outcome::TimedOut, "{result:#?}");
+    assert!(result.reason.starts_with("no end within 2 s; silent since "), "{}", result.reason);
+    assert!(result.last_lines.contains(&"panic: an NMI".to_owned()), "{result:#?}");
+    assert!(
+        result.diagnosis.iter().any(|line| line.ends_with("with 0 more cases, and it ended")),
+        "{result:#?}"
     );
 }
 
