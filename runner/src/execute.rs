@@ -186,6 +186,9 @@ impl<'r> Stage<'r> {
         if let Some(why) = subject.and_then(|end| end.not_realtime.as_ref()) {
             warnings.push(format!("no real-time priority, which is not permitted here: {why}"));
         }
+        if matches!(supervised.ending, Ending::Exited(_)) {
+            warnings.extend(helpers.iter().filter_map(HelperEvidence::had_to_be_ended));
+        }
         let again = (is_guest && transcript.monitor.resumed.is_none())
             .then(|| self.again(&transcript, plan.cid.as_ref()))
             .flatten();

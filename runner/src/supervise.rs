@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::isolation::{Cell, Report, Spec};
+use crate::suite::Companion;
 use crate::verdict::{Cut, Ending, Exit};
 
 mod sources;
@@ -33,8 +34,8 @@ pub(crate) enum Part {
     Support,
     /// The other side of what is tested; its exit status counts.
     Companion {
-        /// Whether its end is waited for after the guest's.
-        waited_for: bool,
+        /// How long it may take to end of its own accord after the guest; nothing where its end is waited for.
+        leaves: Option<Duration>,
     },
 }
 
@@ -124,9 +125,6 @@ const AFTER_COMPANION: Duration = Duration::from_millis(300);
 /// How long the others may take to tell why QEMU could not start the guest.
 const AFTER_FALSE_START: Duration = Duration::from_millis(150);
 
-/// How long a companion may take to end of its own accord after the guest.
-const COMPANION_LEAVES: Duration = Duration::from_millis(500);
-
 /// Watches a test until it is over: hands its output on as it comes, and ends it at its deadline, when the observer
 /// wants it, or when the run is stopped. Nothing of it is left when this returns.
 pub(crate) fn supervise(
@@ -184,10 +182,10 @@ struct Cast<'i> {
 struct Actor {
     part: Part,
     waiting: Option<Member>,
-    /// Whether it outlived the test: what an NMI, or the end, does to it is nobody's fault.
-    outlived: bool,
     cell: Option<Cell>,
     end: MemberEnd,
+    /// Whether it outlived the test: what an NMI, or the end, does to it is nobody's fault.
+    outlived: bool,
 }
 
 impl Actor {
@@ -367,8 +365,11 @@ impl State {
         let started = observer.has_seen(&Sign::Resumed);
         let waits =
             cast.actors.iter().skip(1).filter(|actor| actor.is_running()).map(|actor| match actor.part {
-                Part::Companion { waited_for: true } => self.until,
-                Part::Companion { waited_for: false } => now + COMPANION_LEAVES,
+                Part::Companion { leaves: None } => self.until,
+                // A little at the deadline too.
+                Part::Companion { leaves: Some(wait) } => {
+                    (now + wait).min(self.until.max(now + Companion::LEAVES))
+                }
                 _ if !started => now + AFTER_FALSE_START,
                 _ => now,
             });

@@ -250,7 +250,7 @@ impl<'s> Draft<'s> {
         let (argv, env) = rendered(&self.late);
         let mut spec = account.spec(argv, folder);
         spec.env.extend(env);
-        let part = Part::Companion { waited_for: companion.after };
+        let part = Part::Companion { leaves: (!companion.after).then_some(companion.wait) };
         let waits = if companion.after { vec![Sign::Resumed] } else { Vec::new() };
         let index =
             self.add(Member { part, spec, files: Vec::new(), waits }, "the companion".into(), "companion");

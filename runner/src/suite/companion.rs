@@ -28,10 +28,21 @@ pub(super) fn read_companion(
         "after" => Ok(true),
         _ => Err(format!("`{text}` is no time: write before or after, which are meant of the guest's start")),
     });
+    let (wait, span) = (inner.duration("wait"), inner.span());
+    if wait.is_some() && after == Some(true) {
+        let message = "`wait` of a companion that is started after the guest: its end is waited for anyway";
+        inner.note("S025", span, message, None);
+    }
     let as_root = inner.boolean("as-root").unwrap_or(false);
     inner.finish();
     if matches!(action, Some(Action::Command(_))) {
         table.note("S025", place, "a companion is of a guest, which the test does not have", None);
     }
-    Some(Companion { command: command?, ready, after: after.unwrap_or(false), as_root })
+    Some(Companion {
+        command: command?,
+        ready,
+        after: after.unwrap_or(false),
+        wait: wait.unwrap_or(Companion::LEAVES),
+        as_root,
+    })
 }

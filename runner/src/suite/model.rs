@@ -253,8 +253,15 @@ pub struct Companion {
     pub ready: Option<Pattern>,
     /// Whether it is started after the guest, and its end waited for.
     pub after: bool,
+    /// Where it is started before the guest: how long it may take to end of its own accord after it.
+    pub wait: Duration,
     /// Whether it runs as root, and not as the test's user.
     pub as_root: bool,
+}
+
+impl Companion {
+    /// How long one may take to end that says nothing about it.
+    pub(crate) const LEAVES: Duration = Duration::from_millis(500);
 }
 
 /// A kernel to boot.

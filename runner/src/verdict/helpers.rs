@@ -25,6 +25,16 @@ impl HelperEvidence {
         !matches!(self.ending, None | Some(Ending::Exited(Exit::Code(0))))
     }
 
+    /// What is to be said of a companion that had its time after the guest's end and did not end.
+    pub(crate) fn had_to_be_ended(&self) -> Option<String> {
+        let Part::Companion { leaves: Some(wait) } = self.part else { return None };
+        let is_left = self.begun && self.ending.is_none() && !wait.is_zero();
+        is_left.then(|| {
+            let wait = seconds(wait);
+            format!("{} had not ended {wait} after the guest, and was ended: it judged nothing", self.name)
+        })
+    }
+
     fn how(&self) -> String {
         let said = after_colon(&self.last_line);
         match &self.ending {
@@ -57,7 +67,7 @@ pub(super) fn not_ready(evidence: &Evidence<'_>) -> Option<Verdict> {
         Cut::Flood(limit) => format!("not ready within {} of output", size(limit)),
         Cut::Storm | Cut::Panic | Cut::Broken => "not ready".to_owned(),
     };
-    let is_waited_for = |helper: &&HelperEvidence| helper.part == (Part::Companion { waited_for: false });
+    let is_waited_for = |helper: &&HelperEvidence| matches!(helper.part, Part::Companion { leaves: Some(_) });
     let reason = match (evidence.helpers.iter().find(is_waited_for), evidence.awaited) {
         (Some(companion), Some(line)) => {
             let said = match companion.last_line.as_str() {
@@ -106,7 +116,7 @@ pub(super) fn companion_failed(evidence: &Evidence<'_>) -> Option<Verdict> {
         Some(Ending::Exited(Exit::Code(_))) => Outcome::Failed,
         Some(Ending::Exited(Exit::Signal(_))) => Outcome::Crashed,
         Some(_) => Outcome::Error,
-        None if companion.part == (Part::Companion { waited_for: false }) => return None,
+        None if matches!(companion.part, Part::Companion { leaves: Some(_) }) => return None,
         None if companion.begun => {
             let waited = seconds(evidence.elapsed);
             let reason = format!("the guest ended, and {} did not within {waited}", companion.name);
@@ -132,8 +142,8 @@ mod tests {
     use crate::suite::{ExpectedEnd, Pattern};
 
     const DEADLINE: Ending = Ending::Cut(Cut::Deadline(Duration::from_secs(20)));
-    const BEFORE: Part = Part::Companion { waited_for: false };
-    const AFTER: Part = Part::Companion { waited_for: true };
+    const BEFORE: Part = Part::Companion { leaves: Some(Duration::from_millis(500)) };
+    const AFTER: Part = Part::Companion { leaves: None };
 
     fn code(code: i32) -> Ending {
         Ending::Exited(Exit::Code(code))
@@ -253,6 +263,19 @@ mod tests {
         ] {
             let judged = judged(ending.clone(), started, true, helper(Part::Support, daemon.clone(), said));
             assert_eq!(judged, (outcome, reason.to_owned()), "{ending:?} {daemon:?}");
+        }
+    }
+
+    #[test]
+    fn a_companion_that_had_to_be_ended_is_named() {
+        let said = helper(BEFORE, None, "").had_to_be_ended().unwrap();
+        assert_eq!(
+            said,
+            "the companion had not ended 500 ms after the guest, and was ended: it judged nothing"
+        );
+        let serves = Part::Companion { leaves: Some(Duration::ZERO) };
+        for other in [helper(BEFORE, Some(code(0)), ""), helper(AFTER, None, ""), helper(serves, None, "")] {
+            assert_eq!(other.had_to_be_ended(), None, "{other:?}");
         }
     }
 

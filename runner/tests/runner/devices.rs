@@ -252,6 +252,21 @@ fn companions() {
 }
 
 #[test]
+fn a_companion_that_judges_late_counts_where_it_is_waited_for() {
+    let Some(place) = place(true) else { return };
+    let with = |more: &str| {
+        let command =
+            "command = [\"sh\", \"-c\", \"trap : TERM; echo up; sleep 2; exit 3\"]\nready = \"^up\"";
+        guest("", &format!("\n[test.companion]\n{command}\n{more}"))
+    };
+    ends(&place, &with("wait = \"10s\""), Outcome::Failed, "the companion exited with status 3");
+    let result = ends(&place, &with("wait = \"100ms\""), Outcome::Passed, "");
+    let said = "the companion had not ended 100 ms after the guest, and was ended: it judged nothing";
+    assert_eq!(result.warnings, [said]);
+    assert!(ends(&place, &with("wait = \"0ms\""), Outcome::Passed, "").warnings.is_empty());
+}
+
+#[test]
 fn a_guest_runs_on_its_cpus_only() {
     let Some(place) = place(true) else { return };
     ends(&place, &guest("", "pin = [0]"), Outcome::Passed, "");
