@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
-use toril_runner::exit_status;
+use toril_runner::{Outcome, exit_status};
 
 use crate::devices::{guest, place_with_data, script, share};
 use crate::guests::stand_in;
@@ -63,10 +63,13 @@ fn suite_of(ending: &str, place: &mut Place) -> String {
         }
         "an empty report" => boot("silent", "10s"),
         "a report of an earlier run" => {
-            let passed = "toril-guest: 1\ncase long-mode: PASSED\ntoril-guest: end\n";
-            fs::write(place.state.path().join("report"), passed).unwrap();
-            guest("console=report mode=silent", "consoles = [\"report\"]")
-                .replace("deadline", "cases-from = [\"report\"]\ndeadline")
+            let suite = |mode: &str| {
+                guest(&format!("console=report mode={mode}"), "consoles = [\"report\"]")
+                    .replace("deadline", "cases-from = [\"report\"]\ndeadline")
+            };
+            let earlier = place.result(&suite("pass"));
+            assert_eq!((earlier.outcome, earlier.cases.len()), (Outcome::Passed, 5), "{earlier:#?}");
+            suite("silent")
         }
         "a kernel of an earlier build" => {
             let source = place.state.path().join("source");

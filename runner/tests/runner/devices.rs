@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toril_runner::{Outcome, TestResult, exit_status};
 
-use crate::place::{Place, place, processes};
+use crate::place::{Place, lacks, place, processes};
 
 /// A suite of the built-in guest with this command line, these keys and what follows them.
 pub fn guest(append: &str, keys: &str) -> String {
@@ -21,7 +21,7 @@ pub fn guest(append: &str, keys: &str) -> String {
 pub fn place_with_data() -> Option<Place> {
     let place = place(true)?;
     if !["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].iter().any(|path| Path::new(path).exists()) {
-        println!("skipped: there is no virtiofsd here");
+        lacks("virtiofsd");
         return None;
     }
     let data = place.state.path().join("data");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::place::{boot, place, processes};
+use crate::place::{boot, lacks, place, processes};
 use toril_runner::{
     Accelerator, AcceleratorPolicy, CaseResult, Event, ExpectedEnd, GuestSettings, Kernel, KvmState, Outcome,
     Probe, ProbeResult, ProbeState, SMOKE, Suite, Verified, exit_status, probe_kvm, report::HostRun,
@@ -17,7 +17,7 @@ use toril_runner::{
 fn the_built_in_suite_passes() {
     let Some(place) = place(true) else { return };
     if !std::path::Path::new("/usr/bin/socat").exists() {
-        println!("skipped: there is no socat here, which the suite proves");
+        lacks("socat, which the suite proves");
         return;
     }
     let start = Instant::now();

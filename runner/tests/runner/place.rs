@@ -1,6 +1,7 @@
 //! What the tests of the runner share.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -22,11 +23,11 @@ pub struct Place {
 pub fn place(needs_qemu: bool) -> Option<Place> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     if !is_root {
-        println!("skipped: the runner makes process namespaces and users, for which it must be root");
+        lacks("root, who alone makes process namespaces and users");
         return None;
     }
     if needs_qemu && !Path::new("/usr/bin/qemu-system-x86_64").exists() {
-        println!("skipped: there is no qemu-system-x86_64 here");
+        lacks("qemu-system-x86_64");
         return None;
     }
     let state = tempfile::Builder::new().prefix("toril-test-").tempdir().unwrap();
@@ -39,6 +40,12 @@ pub fn place(needs_qemu: bool) -> Option<Place> {
         ..Options::default()
     };
     Some(Place { state, options })
+}
+
+/// Says what a test cannot do without, and so skips it; fails where no test may be skipped (`.ci/run`).
+pub fn lacks(what: &str) {
+    println!("skipped: there is no {what} here");
+    assert!(env::var_os("TORIL_TESTS_MUST_RUN").is_none(), "this test must run, and there is no {what} here");
 }
 
 impl Place {

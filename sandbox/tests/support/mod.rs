@@ -16,6 +16,13 @@ pub struct Scene {
     pub state: TempDir,
 }
 
+/// Says why a test is skipped; fails where none may be (`.ci/run`).
+fn skip<T>(why: &str) -> Option<T> {
+    eprintln!("skipped: {why}");
+    assert!(std::env::var_os("TORIL_TESTS_MUST_RUN").is_none(), "this test must run: {why}");
+    None
+}
+
 impl Scene {
     /// `None`, and the reason on the terminal, where sandboxes cannot be made.
     pub fn new() -> Option<Scene> {
@@ -25,12 +32,10 @@ impl Scene {
     pub fn of(kind: Kind) -> Option<Scene> {
         let uid = Command::new("id").arg("-u").output().unwrap();
         if uid.stdout != b"0\n" {
-            eprintln!("skipped: making sandboxes needs root");
-            return None;
+            return skip("making sandboxes needs root");
         }
         if !missing_tools(kind).is_empty() {
-            eprintln!("skipped: not installed here: {}", missing_tools(kind).join(", "));
-            return None;
+            return skip(&format!("not installed here: {}", missing_tools(kind).join(", ")));
         }
         let state = tempfile::tempdir().unwrap();
         let dirs = Dirs { base: Dirs::system().base, state: state.path().to_owned() };

@@ -31,6 +31,7 @@ fn obstacle(tools: &[&str]) -> Option<String> {
 fn is_possible(reason: &Option<String>) -> bool {
     if let Some(reason) = reason {
         skip(reason);
+        assert!(env::var_os("TORIL_TESTS_MUST_RUN").is_none(), "this test must run: {reason}");
     }
     reason.is_none()
 }
