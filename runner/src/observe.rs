@@ -1,29 +1,24 @@
+//! What a test prints and reports, read as it comes.
+
+mod asked;
+mod cut;
+
 use std::time::{Duration, Instant};
 
 use crate::capture::{Capture, Line, Lines, Utf8Stream, kept};
 use crate::case::CaseLog;
 use crate::event::Event;
 use crate::gate::{Gate, Metric};
-use crate::guest::{Inquiry, Monitor};
+use crate::guest::Monitor;
 use crate::suite::{Pattern, SERIAL, Test};
 use crate::supervise::{Observer, Sign, Stream};
-use crate::verdict::{Cut, STORM};
+use crate::verdict::Cut;
+
+pub(crate) use asked::{Asked, Symptoms};
 
 /// What QEMU prints when a guest cannot go on, though QEMU itself may well stay alive.
 const BROKEN: [&str; 5] =
     ["KVM internal error", "failed to set MSR", "qemu: fatal:", "KVM: entry failed", "kvm run failed"];
-
-/// How long a guest that panicked may go on to say more, or to end by itself.
-const AFTER_PANIC: Duration = Duration::from_millis(300);
-
-/// How long QEMU may take to tell what it knows of a guest that does not end.
-const ANSWER: Duration = Duration::from_secs(1);
-
-/// How long such a guest may go on after an NMI, to say how far it got and to end.
-const AFTER_NMI: Duration = Duration::from_secs(3);
-
-/// How long QEMU may go on to say more.
-const AFTER_BREAKAGE: Duration = Duration::from_millis(100);
 
 /// Everything that one test printed and reported, read as it comes.
 pub(crate) struct Transcript<'t> {
@@ -45,28 +40,6 @@ pub(crate) struct Transcript<'t> {
     pub monitor: Monitor,
     /// How things stood when QEMU was asked, where it was.
     pub asked: Option<Asked>,
-}
-
-/// How things stood before QEMU was asked of a test that did not end.
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    /// When, counted from the test's start.
-    pub at: Duration,
-    pub last_output: Option<Duration>,
-    printed: u64,
-    cases: usize,
-    symptoms: Symptoms,
-}
-
-/// What speaks of a guest that is not well.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Symptoms {
-    pub panic_line: Option<String>,
-    pub exceptions: (u64, String),
-    /// As QEMU told of them.
-    pub broken: Option<String>,
-    pub shutdown: Option<String>,
-    pub panicked: bool,
 }
 
 /// Something that prints.
@@ -188,29 +161,6 @@ impl<'t> Transcript<'t> {
         }
     }
 
-    /// What was learnt of a test that did not end; `ended` is whether it did after an NMI.
-    pub(crate) fn diagnosis(&self, ended: bool) -> Vec<String> {
-        let Some(asked) = &self.asked else { return Vec::new() };
-        let mut lines = self.monitor.inquiry.lines();
-        let more = |now: u64, before: u64| now.saturating_sub(before);
-        let printed = more(self.printed(), asked.printed);
-        let cases = more(self.found.cases.cases.len() as u64, asked.cases as u64);
-        match self.monitor.inquiry.nmi() {
-            None => {}
-            Some(Err(why)) => lines.push(format!("QEMU would not inject an NMI: {why}")),
-            Some(Ok(())) if printed == 0 && !ended => {
-                lines.push("an NMI was injected, and nothing came of it".into())
-            }
-            Some(Ok(())) => {
-                let end = if ended { ", and it ended" } else { "" };
-                lines.push(format!(
-                    "after an NMI it printed {printed} more bytes, with {cases} more cases{end}"
-                ));
-            }
-        }
-        lines
-    }
-
     /// What was measured for each gate, in its unit; or why it was not.
     pub(crate) fn readings(&self) -> Vec<Result<f64, String>> {
         let gates = self.test.gates.iter().zip(&self.found.readings);
@@ -256,21 +206,6 @@ impl<'t> Transcript<'t> {
             helpers.map(|(helper, number)| (format!("beside-{number}-{}", helper.name), helper.capture)),
         );
         streams
-    }
-
-    /// What speaks of its being unwell, up to when QEMU was asked: what an NMI did to it is not its own doing.
-    pub(crate) fn symptoms(&self) -> Symptoms {
-        self.asked.as_ref().map_or_else(|| self.symptoms_now(), |asked| asked.symptoms.clone())
-    }
-
-    fn symptoms_now(&self) -> Symptoms {
-        Symptoms {
-            panic_line: self.found.panic_line.clone(),
-            exceptions: self.found.exceptions.clone(),
-            broken: self.found.broken.clone(),
-            shutdown: self.monitor.shutdown.clone(),
-            panicked: self.monitor.panicked,
-        }
     }
 
     /// Whether something was printed that a start waits for.
@@ -434,24 +369,15 @@ impl Observer for Transcript<'_> {
     }
 
     fn questions(&mut self, cut: Cut) -> Option<(Vec<u8>, Duration)> {
-        let is_late = matches!(cut, Cut::Deadline(_) | Cut::CaseDeadline(_));
-        if !is_late || self.monitor.resumed.is_none() {
-            return None;
-        }
-        self.asked = Some(Asked {
-            at: self.start.elapsed(),
-            last_output: self.found.last_output,
-            printed: self.printed(),
-            cases: self.found.cases.cases.len(),
-            symptoms: self.symptoms_now(),
-        });
-        let patience = if self.test.inject_nmi { AFTER_NMI } else { ANSWER };
-        Some((Inquiry::questions(self.test.inject_nmi), patience))
+        self.ask(cut)
     }
 
     fn has_answers(&self) -> bool {
-        // After an NMI the guest is left the time to say how far it got, and to end.
-        !self.test.inject_nmi && self.monitor.inquiry.is_answered()
+        self.is_answered()
+    }
+
+    fn cut(&self) -> Option<(Cut, Duration)> {
+        self.why_to_end()
     }
 
     fn has_seen(&self, sign: &Sign) -> bool {
@@ -460,28 +386,6 @@ impl Observer for Transcript<'_> {
             Sign::Resumed => self.monitor.resumed.is_some(),
             Sign::Socket(_) => false,
         }
-    }
-
-    fn cut(&self) -> Option<(Cut, Duration)> {
-        if self.is_guest && self.found.broken.is_some() {
-            return Some((Cut::Broken, AFTER_BREAKAGE));
-        }
-        if self.found.panic_line.is_some() || self.monitor.panicked {
-            return Some((Cut::Panic, AFTER_PANIC));
-        }
-        if self.found.exceptions.0 >= STORM {
-            return Some((Cut::Storm, Duration::ZERO));
-        }
-        if let (Some(limit), Some(last)) = (self.test.case_deadline, self.found.last_case)
-            && self.start.elapsed().saturating_sub(last) >= limit
-        {
-            return Some((Cut::CaseDeadline(limit), Duration::ZERO));
-        }
-        let limit = self.test.output_limit;
-        let helpers = self.helpers.iter().map(|helper| helper.capture.total);
-        let total =
-            helpers.fold(self.printed().saturating_add(self.stderr.capture.total), u64::saturating_add);
-        (total > limit).then_some((Cut::Flood(limit), Duration::ZERO))
     }
 }
 
