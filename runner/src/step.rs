@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use crate::capture::Capture;
 use crate::execute::Stage;
 use crate::supervise::{Member, Observer, Part, Sign, Stream, supervise};
-use crate::verdict::{Cut, Ending, Exit};
+use crate::verdict::{Cut, Ending, Exit, signal_name};
 
 /// A program that is run to its end before the tests, as their user and held as they are.
 pub(crate) struct Step<'s> {
@@ -52,7 +52,9 @@ impl Stage<'_> {
         let trouble = match &supervised.ending {
             Ending::Exited(Exit::Code(0)) => None,
             Ending::Exited(Exit::Code(code)) => Some(format!("it exited with status {code}")),
-            Ending::Exited(Exit::Signal(signal)) => Some(format!("it was killed by signal {signal}")),
+            Ending::Exited(Exit::Signal(signal)) => {
+                Some(format!("it was killed by {}", signal_name(*signal)))
+            }
             Ending::Cut(Cut::Deadline(limit)) => {
                 Some(format!("it was not done within its deadline of {} s", limit.as_secs_f64()))
             }

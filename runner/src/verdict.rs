@@ -14,8 +14,8 @@ use crate::suite::ExpectedEnd;
 pub(crate) use evidence::{Cut, Ending, Evidence, Exit, GuestEvidence, STORM, Subject};
 pub(crate) use helpers::HelperEvidence;
 pub use outcome::{Outcome, exit_status};
-pub(crate) use words::seconds;
-use words::{after_colon, signal_name, size};
+use words::{after_colon, size};
+pub(crate) use words::{seconds, signal_name};
 
 /// An outcome and what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]

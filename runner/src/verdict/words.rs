@@ -30,7 +30,7 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-pub(super) fn signal_name(signal: i32) -> String {
+pub(crate) fn signal_name(signal: i32) -> String {
     let name = match signal {
         1 => "SIGHUP",
         2 => "SIGINT",
