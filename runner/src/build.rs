@@ -11,7 +11,7 @@ use crate::event::{BuildResult, Built, Event};
 use crate::execute::Stage;
 use crate::shell::{by_hand, quoted};
 use crate::step::Step;
-use crate::suite::{Build, Late};
+use crate::suite::{Build, CommandTest, Late};
 
 /// How many of a compiler's last lines are told.
 const LAST_LINES: usize = 20;
@@ -72,9 +72,7 @@ impl Stage<'_> {
         let folder = self.directory.for_test(&self.account);
         let folder = folder.map_err(|error| format!("cannot make the build's folder: {error}"))?;
         let late = Late::of(folder.path(), self.source.as_deref());
-        let argv: Vec<String> = build.command.argv.iter().map(|word| late.render(word)).collect();
-        let env = build.command.env.iter().map(|(name, value)| (name.clone(), late.render(value)));
-        let env: Vec<(String, String)> = env.collect();
+        let CommandTest { argv, env } = late.command(&build.command);
         let command = by_hand(&self.account.name, &env, &argv, None);
         result.reproduce = format!("cd {} && {command}", quoted(&dir.to_string_lossy()));
         let outputs: Vec<PathBuf> = build.outputs.iter().map(|output| dir.join(output)).collect();

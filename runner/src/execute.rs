@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -14,15 +13,16 @@ use crate::artifacts::Artifact;
 use crate::case::Case;
 use crate::event::Event;
 use crate::gate::Gate;
-use crate::guest::{Cid, GuestPlan, Sandbox, Setting, Tools};
+use crate::guest::{self, Cid, Sandbox, Setting, Tools};
 use crate::kept::remove_sockets;
 use crate::memory::Memory;
 use crate::observe::{Heard, Symptoms, Transcript};
+use crate::plan::Plan;
 use crate::run::Options;
 use crate::run_directory::RunDirectory;
 use crate::shell::{by_hand, quoted};
 use crate::suite::{Action, CommandTest, GuestSettings, Late, Test};
-use crate::supervise::{Member, Part, Stream, Supervised, supervise};
+use crate::supervise::{Member, Part, Supervised, supervise};
 use crate::verdict::{
     Cut, Ending, Evidence, Exit, GuestEvidence, HelperEvidence, Outcome, Subject, Verdict, judge,
 };
@@ -73,19 +73,6 @@ pub(crate) struct Times {
     pub ran: Option<Duration>,
     /// From the start to the end.
     pub wall: Duration,
-}
-
-/// What is to be started for a test.
-struct Plan {
-    members: Vec<Member>,
-    channels: Vec<(Stream, File)>,
-    heard: Heard,
-    names: Vec<String>,
-    reproduce: String,
-    warnings: Vec<String>,
-    /// Its guest's own as long as the test lasts.
-    cid: Option<Cid>,
-    debugger: Option<u16>,
 }
 
 /// How a test is to be tried again, because of something that only a try could show.
@@ -243,10 +230,7 @@ impl<'r> Stage<'r> {
 
     fn plan_command(&self, command: &CommandTest, folder: &Path) -> Plan {
         let source = self.source.as_deref();
-        let late = Late::of(folder, source);
-        let argv: Vec<String> = command.argv.iter().map(|word| late.render(word)).collect();
-        let env = command.env.iter().map(|(name, value)| (name.clone(), late.render(value)));
-        let env: Vec<(String, String)> = env.collect();
+        let CommandTest { argv, env } = Late::of(folder, source).command(command);
         let by_hand = by_hand(&self.account.name, &env, &argv, None);
         let reproduce = match source {
             Some(source) => format!("cd {} && {by_hand}", quoted(&source.to_string_lossy())),
@@ -273,7 +257,7 @@ impl<'r> Stage<'r> {
     fn plan_guest(
         &self,
         test: &Test,
-        guest: &GuestSettings,
+        settings: &GuestSettings,
         accelerator: Option<Accelerator>,
         folder: &Path,
     ) -> Result<Plan, Verdict> {
@@ -289,9 +273,7 @@ impl<'r> Stage<'r> {
             source: self.source.as_deref(),
             deadline: test.deadline,
         };
-        let plan = GuestPlan::make(setting, guest, test.companion.as_ref())?;
-        let GuestPlan { members, channels, heard, names, reproduce, warnings, cid, debugger } = plan;
-        Ok(Plan { members, channels, heard, names, reproduce, warnings, cid, debugger })
+        guest::plan(setting, settings, test.companion.as_ref())
     }
 }
 

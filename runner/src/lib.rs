@@ -20,6 +20,7 @@ mod isolation;
 mod kept;
 mod memory;
 mod observe;
+mod plan;
 pub mod report;
 mod run;
 mod run_directory;

@@ -18,6 +18,6 @@ pub(crate) use command_line::{Channels, QemuCommand, Sandbox};
 pub(crate) use devices::Devices;
 pub(crate) use inquiry::Inquiry;
 pub(crate) use monitor::{GO, GREET, Monitor};
-pub(crate) use plan::{GuestPlan, Setting};
+pub(crate) use plan::{Setting, plan};
 pub(crate) use tools::Tools;
 pub(crate) use vsock::Cid;

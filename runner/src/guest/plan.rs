@@ -21,8 +21,9 @@ use crate::accelerator::Accelerator;
 use crate::account::Account;
 use crate::isolation::{Spec, file_placeholder};
 use crate::observe::{Awaited, Channel, Heard};
+use crate::plan::Plan;
 use crate::run::Options;
-use crate::suite::{Companion, Forward, GuestSettings, Late, Pattern, Share};
+use crate::suite::{CommandTest, Companion, Forward, GuestSettings, Late, Pattern, Share};
 use crate::supervise::{Member, Part, Sign, Stream};
 use crate::verdict::{Outcome, Verdict};
 
@@ -48,48 +49,29 @@ impl Setting<'_> {
     }
 }
 
-/// What is to be started for a guest, and what is heard of it.
-#[derive(Debug)]
-pub(crate) struct GuestPlan {
-    pub members: Vec<Member>,
-    pub channels: Vec<(Stream, File)>,
-    pub heard: Heard,
-    /// What messages call the members, without the first.
-    pub names: Vec<String>,
-    pub reproduce: String,
-    /// What is not as the suite wants it, though the guest runs.
-    pub warnings: Vec<String>,
-    /// Its own as long as the test lasts.
-    pub cid: Option<Cid>,
-    /// The port at which a debugger is waited for.
-    pub debugger: Option<u16>,
-}
-
-impl GuestPlan {
-    /// Makes everything ready that does not run yet. An error is the verdict, where the guest cannot be started.
-    pub(crate) fn make(
-        setting: Setting<'_>,
-        guest: &GuestSettings,
-        companion: Option<&Companion>,
-    ) -> Result<GuestPlan, Verdict> {
-        let Setting { options, account, folder, .. } = setting;
-        let kernel =
-            KernelFile::prepare(&guest.kernel, setting.base(), options, account, folder).map_err(error)?;
-        let mut draft = Draft::new(setting);
-        if let Some(share) = &guest.share {
-            draft.add_share(share)?;
-        }
-        if guest.vsock {
-            draft.add_vsock()?;
-        }
-        for forward in &guest.forward {
-            draft.add_forward(*forward)?;
-        }
-        if let Some(companion) = companion {
-            draft.add_companion(companion)?;
-        }
-        draft.finish(guest, &kernel)
+/// Makes everything of a guest ready that does not run yet. An error is the verdict, where it cannot be started.
+pub(crate) fn plan(
+    setting: Setting<'_>,
+    guest: &GuestSettings,
+    companion: Option<&Companion>,
+) -> Result<Plan, Verdict> {
+    let Setting { options, account, folder, .. } = setting;
+    let kernel =
+        KernelFile::prepare(&guest.kernel, setting.base(), options, account, folder).map_err(error)?;
+    let mut draft = Draft::new(setting);
+    if let Some(share) = &guest.share {
+        draft.add_share(share)?;
     }
+    if guest.vsock {
+        draft.add_vsock()?;
+    }
+    for forward in &guest.forward {
+        draft.add_forward(*forward)?;
+    }
+    if let Some(companion) = companion {
+        draft.add_companion(companion)?;
+    }
+    draft.finish(guest, &kernel)
 }
 
 /// A plan in the making.
@@ -237,17 +219,12 @@ impl<'s> Draft<'s> {
         if companion.as_root && self.setting.account.uid != 0 {
             self.warnings.push("the companion runs as root".into());
         }
-        let rendered = |late: &Late| {
-            let argv: Vec<String> = companion.command.argv.iter().map(|word| late.render(word)).collect();
-            let env = companion.command.env.iter();
-            (argv, env.map(|(name, value)| (name.clone(), late.render(value))).collect::<Vec<_>>())
-        };
-        let (argv, env) = rendered(&self.by_hand.late);
+        let CommandTest { argv, env } = self.by_hand.late.command(&companion.command);
         let (as_root, after) = (companion.as_root, companion.after);
         let heard = companion.ready.as_ref().filter(|_| after).map(|ready| ready.as_str().to_owned());
         self.by_hand.helper(Helper { argv, env, as_root, after, heard, ..Helper::default() });
 
-        let (argv, env) = rendered(&self.late);
+        let CommandTest { argv, env } = self.late.command(&companion.command);
         let mut spec = account.spec(argv, folder);
         spec.env.extend(env);
         let part = Part::Companion { leaves: (!companion.after).then_some(companion.wait) };
@@ -264,7 +241,7 @@ impl<'s> Draft<'s> {
         Ok(())
     }
 
-    fn finish(mut self, guest: &GuestSettings, kernel: &KernelFile) -> Result<GuestPlan, Verdict> {
+    fn finish(mut self, guest: &GuestSettings, kernel: &KernelFile) -> Result<Plan, Verdict> {
         let Setting { options, account, accelerator, sandbox, folder, .. } = self.setting;
         let (mut files, mut channels) = (Vec::<OwnedFd>::new(), Vec::new());
         let monitor = UnixStream::pair().and_then(|(theirs, mut ours)| {
@@ -327,7 +304,7 @@ impl<'s> Draft<'s> {
             ..account.spec(argv, folder)
         };
         let subject = Member { part: Part::Subject, spec, files, waits: self.waits };
-        Ok(GuestPlan {
+        Ok(Plan {
             members: std::iter::once(subject).chain(self.helpers).collect(),
             channels,
             heard: self.heard,

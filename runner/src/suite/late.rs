@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::CommandTest;
+
 /// What strings of a suite may name that is known only when a test is started.
 pub(super) const ALWAYS: [&str; 1] = ["dirs.test"];
 
@@ -24,6 +26,12 @@ impl Late {
 
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.0.insert(name, value.into());
+    }
+
+    /// The command with values for placeholders.
+    pub(crate) fn command(&self, command: &CommandTest) -> CommandTest {
+        let env = command.env.iter().map(|(name, value)| (name.clone(), self.render(value)));
+        CommandTest { argv: command.argv.iter().map(|word| self.render(word)).collect(), env: env.collect() }
     }
 
     /// The text with values for placeholders. Reading the suite has seen to it that there is one for each.
