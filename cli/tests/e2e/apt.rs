@@ -31,7 +31,8 @@ package t-early 1; pack
 package t-held 1; pack
 package t-lib 1; pack
 package t-needs 1; echo 'Depends: t-lib (>= 1)' >> $root/DEBIAN/control; pack
-package t-big 1; echo 'Installed-Size: 20000' >> $root/DEBIAN/control; pack
+package t-small 1; pack
+package t-big 1; head -c 4000000 /dev/urandom > $root/big; pack
 package t-ask 1
 printf 'Template: t-ask/q\nType: string\nDescription: what?\n' > $root/DEBIAN/templates
 script config ". /usr/share/debconf/confmodule; db_input critical t-ask/q || true; db_go || true"
@@ -166,10 +167,15 @@ fn what_apt_is_told_by_others(sandbox: &Sandbox, files: &TempDir) {
     toril(&["apply", &host, "--recipe", &newer]).exits(0);
     sandbox.sudo("apt-get check -qq; dpkg -s t-lib > /dev/null");
 
+    // More than is kept in reserve, and not enough for a large package besides.
+    let small = recipe(files, "install = [\"t-small\"]");
+    sandbox.outside(&["mount", "-t", "tmpfs", "-o", "size=18m", "tmpfs", "/var/cache/apt/archives"]);
+    toril(&["apply", &host, "--recipe", &small]).exits(0);
     let big = recipe(files, "install = [\"t-big\"]");
-    sandbox.outside(&["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/var/cache/apt/archives"]);
     let refused = toril(&["apply", &host, "--recipe", &big]).exits(1);
-    refused.shows("no room for this: ").shows("free at /var/cache/apt/archives; nothing was begun");
+    refused
+        .shows("no room for this: ")
+        .shows("free at /var/cache/apt/archives; nothing was begun");
     sandbox.outside(&["umount", "/var/cache/apt/archives"]);
     toril(&["apply", &host, "--recipe", &big]).exits(0);
 }
@@ -271,7 +277,7 @@ fn apt_and_dpkg_in_every_bad_state_are_brought_to_a_good_one() {
     apply.wait().exits(0).shows("step 1 of ").shows("changed packages");
     assert_eq!(sandbox.ssh("cat /etc/t-conf"), "mine\n", "the changed file is kept");
     sandbox
-        .sudo("! test -e /tmp/needrestart-ran; grep -q \"needrestart is suspended\" /var/log/toril-apt.log");
+        .sudo("test ! -e /tmp/needrestart-ran; grep -q \"needrestart is suspended\" /var/log/toril-apt.log");
     toril(&["apply", &host, "--recipe", &all]).exits(0).shows("nothing to change");
 
     // dpkg killed while it unpacked, whatever the recipe is about.
