@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::apt::mirror::Mirror;
 use crate::harness::{Sandbox, Toril, toril};
 
+mod damage;
 mod mirror;
 
 /// Builds packages and a repository of them; then takes every other source out of use.
@@ -33,12 +34,18 @@ package t-lib 1; pack
 package t-needs 1; echo 'Depends: t-lib (>= 1)' >> $root/DEBIAN/control; pack
 package t-small 1; pack
 package t-big 1; head -c 4000000 /dev/urandom > $root/big; pack
+package t-long 1; script postinst "sleep 23"; pack
+package t-least 1; pack
 package t-ask 1
 printf 'Template: t-ask/q\nType: string\nDescription: what?\n' > $root/DEBIAN/templates
 script config ". /usr/share/debconf/confmodule; db_input critical t-ask/q || true; db_go || true"
 script postinst ". /usr/share/debconf/confmodule; db_get t-ask/q"; pack
 for version in 1 2; do
     package t-conf $version; mkdir -p $root/etc; echo $version > $root/etc/t-conf; echo /etc/t-conf > $root/DEBIAN/conffiles; pack
+done
+for version in 1 2; do
+    package t-own $version; [ $version = 1 ] || script postinst "echo Could not connect to the database; test -e /tmp/own"; pack
+    package t-tied $version; [ $version = 1 ] || echo 'Depends: t-conf (>= 2)' >> $root/DEBIAN/control; pack
 done
 cd /repo
 for deb in *.deb; do
@@ -174,7 +181,7 @@ fn what_apt_is_told_by_others(sandbox: &Sandbox, files: &TempDir) {
     let big = recipe(files, "install = [\"t-big\"]");
     let refused = toril(&["apply", &host, "--recipe", &big]).exits(1);
     refused
-        .shows("no room for this: ")
+        .shows("no room for this: 4 MiB to download, ")
         .shows("free at /var/cache/apt/archives; nothing was begun");
     sandbox.outside(&["umount", "/var/cache/apt/archives"]);
     toril(&["apply", &host, "--recipe", &big]).exits(0);

@@ -31,7 +31,8 @@ pub(crate) fn estimate(packages: &[&str], recommends: bool, caches: Caches) -> O
     if caches == Caches::Unused {
         args.extend(["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]);
     }
-    args.push("--allow-downgrades");
+    // Whether they may change is asked elsewhere.
+    args.extend(["--allow-downgrades", "--allow-change-held-packages"]);
     args.push(if recommends { "--install-recommends" } else { "--no-install-recommends" });
     args.push("--");
     args.extend(packages);

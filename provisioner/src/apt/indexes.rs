@@ -5,8 +5,8 @@ use toril_machine::{Machine, Probe};
 
 use crate::resource::ResourceError;
 
-const LISTS: &str = "/var/lib/apt/lists";
-const PARTIAL: &str = "/var/lib/apt/lists/partial";
+pub(super) const LISTS: &str = "/var/lib/apt/lists";
+pub(super) const PARTIAL: &str = "/var/lib/apt/lists/partial";
 
 /// Package lists older than this are said to be.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -75,7 +75,7 @@ fn length(release: &str, name: &str) -> Option<u64> {
 }
 
 /// The names of the files in a directory, in order.
-fn names(machine: &Machine, directory: &str) -> Result<Vec<String>, ResourceError> {
+pub(super) fn names(machine: &Machine, directory: &str) -> Result<Vec<String>, ResourceError> {
     let entries = Probe::of_io(fs::read_dir(machine.path(directory)), directory);
     let mut names = Vec::new();
     for entry in entries.known().map_err(ResourceError)?.into_iter().flatten() {

@@ -16,7 +16,7 @@ const LOCKS: [&str; 4] = [
 ];
 
 /// How long to wait for others. First boot holds the locks for minutes.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Somebody who is at work on packages.
 #[derive(Debug, Clone, PartialEq, Eq)]

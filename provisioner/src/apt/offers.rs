@@ -69,6 +69,13 @@ pub(super) fn settle(wishes: &[Wish], database: &Database) -> Result<Vec<String>
     }
 }
 
+/// Those of some packages that a source offers, in whatever version.
+pub(super) fn offered<'n>(names: &[&'n str]) -> Result<Vec<&'n str>, ResourceError> {
+    let offers = if names.is_empty() { BTreeMap::new() } else { offers(names)? };
+    let is_offered = |name: &&str| offers.get(*name).is_some_and(|offers| !offers.versions.is_empty());
+    Ok(names.iter().copied().filter(is_offered).collect())
+}
+
 fn choose(
     wish: &Wish,
     requirement: &Requirement,

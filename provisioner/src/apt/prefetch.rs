@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use toril_machine::Machine;
 
-use super::run::{run_until, update};
+use super::refresh::update;
+use super::run::run_until;
 use super::transaction::{ARCHIVES, has_room};
 use super::{AptState, Database, Wish, offers};
 use crate::resource::ResourceError;
@@ -106,7 +107,7 @@ fn fetch_lists(
     let lists =
         Lists::begin(machine).map_err(|error| ResourceError(format!("cannot read {SOURCES}: {error}")))?;
     let is_over = || is_over() || lists.fetched.elapsed() > PATIENCE;
-    update(|args| run_until(&is_over, "apt-get", args, log))?;
+    update(|args| run_until(&is_over, "apt-get", args, log)).map_err(|failure| failure.error)?;
     Ok(lists)
 }
 
@@ -128,7 +129,7 @@ fn fetch_packages(
     // Whether that is allowed is asked before.
     args.extend(["--allow-downgrades", "--allow-change-held-packages", "--"]);
     args.extend(&names);
-    let fetched = run_until(is_over, "apt-get", &args, log);
+    let fetched = run_until(is_over, "apt-get", &args, log).map_err(|failure| failure.error);
     // What came whole is of use in any case.
     let moved = place.hand_over();
     fetched.and(moved)

@@ -1,66 +1,59 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use toril_machine::{ENDS_WITH_US, STANDARD_PATH, keep_room};
 
+use super::failure::{Cause, Failure};
+use super::locks;
 use crate::resource::ResourceError;
 
 /// Where what apt and dpkg print is kept.
-const LOG: &str = "/var/log/toril-apt.log";
+pub(super) const LOG: &str = "/var/log/toril-apt.log";
 
 /// How much of it can be written even when the disk becomes full, in bytes: else it could not say that it did.
 const LOG_ROOM: u64 = 512 << 10;
 
+/// How long nothing is printed before that is told, and how often.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Runs apt or dpkg to its end. It is never killed half-way, and its output goes to a file and not to a pipe, so that
 /// it goes on to its end even if this process is killed.
-pub(super) fn run(program: &str, args: &[&str], log: &mut dyn FnMut(&str)) -> Result<(), ResourceError> {
+pub(super) fn run(program: &str, args: &[&str], log: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     // setsid: a hangup or an interrupt meant for this program must not reach dpkg.
     let mut command = Command::new("setsid");
     command.args(["--wait", program]).args(args);
-    // timeout(1) exits with 124 when it ended what it ran.
-    let (inner, rest) = if program == "timeout" { (args[2], &args[3..]) } else { (program, args) };
-    let status = |status: &ExitStatus| match (program, status.code()) {
-        ("timeout", Some(124)) => Some(ResourceError(format!(
-            "`apt-get update` was still running after 300 s and was ended; look at the host's network and at \
-             /etc/apt/sources.list* (all of its output: {LOG})"
-        ))),
-        _ => None,
-    };
-    follow(command, (inner, rest), &|| false, &status, log)
+    follow(command, (program, args), &|| false, log)
 }
 
-/// Runs apt for something that may be ended at any time, which is whatever it does without dpkg: it ends when `is_over`,
-/// and with the thread that runs it.
+/// Runs apt for something that may be ended at any time, which is whatever it does without dpkg: it ends when `is_over`.
+pub(super) fn run_group(
+    is_over: &dyn Fn() -> bool,
+    program: &str,
+    args: &[&str],
+    log: &mut dyn FnMut(&str),
+) -> Result<(), Failure> {
+    let mut command = Command::new(program);
+    command.args(args).process_group(0);
+    follow(command, (program, args), is_over, log)
+}
+
+/// The same; and it ends with the thread that runs it, where the kernel lets that be arranged.
 pub(super) fn run_until(
     is_over: &dyn Fn() -> bool,
     program: &str,
     args: &[&str],
     log: &mut dyn FnMut(&str),
-) -> Result<(), ResourceError> {
+) -> Result<(), Failure> {
     let [first, rest @ ..] = ENDS_WITH_US;
     let mut command = Command::new(first);
     command.args(rest).arg(program).args(args).process_group(0);
-    follow(command, (program, args), is_over, &|_| None, log)
-}
-
-/// Has package lists fetched by `apt-get`, which is given its arguments.
-pub(super) fn update(
-    mut apt_get: impl FnMut(&[&str]) -> Result<(), ResourceError>,
-) -> Result<(), ResourceError> {
-    let args = ["update", "-o", "Acquire::Retries=1", "--error-on=any"];
-    apt_get(&args).or_else(|error| {
-        match error.0.contains("--error-on") || error.0.contains("Command line option") {
-            // apt before 2.1 does not know the option.
-            true => apt_get(&args[..args.len() - 1]),
-            false => Err(error),
-        }
-    })
+    follow(command, (program, args), is_over, log)
 }
 
 /// Runs a command with its output in the log, line by line told as well; `words` are what it is called by in errors.
@@ -68,9 +61,8 @@ fn follow(
     mut command: Command,
     words: (&str, &[&str]),
     is_over: &dyn Fn() -> bool,
-    known: &dyn Fn(&ExitStatus) -> Option<ResourceError>,
     log: &mut dyn FnMut(&str),
-) -> Result<(), ResourceError> {
+) -> Result<(), Failure> {
     let (program, args) = words;
     let failed = |what: &str, error: std::io::Error| ResourceError(format!("cannot {what}: {error}"));
     let output = OpenOptions::new()
@@ -81,9 +73,8 @@ fn follow(
     let mut reader = File::open(LOG).map_err(|error| failed(&format!("read {LOG}"), error))?;
     let start = reader.seek(SeekFrom::End(0)).map_err(|error| failed(&format!("read {LOG}"), error))?;
     if let Err(error) = keep_room(&output, LOG_ROOM) {
-        return Err(ResourceError(format!(
-            "cannot write {LOG}: {error}; free some space and run this again"
-        )));
+        let what = "free some space and run this again";
+        return Err(ResourceError(format!("cannot write {LOG}: {error}; {what}")).into());
     }
     let copy = output.try_clone().map_err(|error| failed(&format!("write {LOG}"), error))?;
     let room = output.try_clone().map_err(|error| failed(&format!("write {LOG}"), error))?;
@@ -99,6 +90,8 @@ fn follow(
         .spawn()
         .map_err(|error| failed(&format!("run {program}"), error))?;
     let mut pending = String::new();
+    let name = format!("{program} {}", args.first().unwrap_or(&""));
+    let mut quiet = Quiet::begin(&name, QUIET);
     let status = loop {
         let ended = child.try_wait().map_err(|error| failed(&format!("wait for {program}"), error))?;
         let mut bytes = Vec::new();
@@ -107,6 +100,7 @@ fn follow(
             while let Some(end) = pending.find('\n') {
                 let line: String = pending.drain(..=end).collect();
                 if !line.trim().is_empty() {
+                    quiet.heard(line.trim_end());
                     log(line.trim_end());
                 }
             }
@@ -116,9 +110,12 @@ fn follow(
             None if is_over() => {
                 end(&mut child);
                 free(&reader, &room);
-                return Err(ResourceError(format!("`{program} {}` was ended", args.first().unwrap_or(&""))));
+                return Err(ResourceError(format!("`{name}` was ended")).into());
             }
-            None => thread::sleep(Duration::from_millis(30)),
+            None => {
+                quiet.look(log);
+                thread::sleep(Duration::from_millis(30));
+            }
         }
     };
     free(&reader, &room);
@@ -126,7 +123,39 @@ fn follow(
         return Ok(());
     }
     let output = text_from(Path::new(LOG), start);
-    Err(known(&status).unwrap_or_else(|| explain(program, args, &status.to_string(), &output)))
+    let mut failure = Failure::of(program, args, &status.to_string(), &output, LOG);
+    // A cache that apt dies of is no better than one that it finds fault with.
+    if matches!(status.signal(), Some(7 | 11)) {
+        failure.cause = Cause::Lists;
+    }
+    Err(failure)
+}
+
+/// Tells of a program that prints nothing for a while: how long it has been running, and what it said last.
+struct Quiet<'n> {
+    name: &'n str,
+    patience: Duration,
+    begun: Instant,
+    since: Instant,
+    last: String,
+}
+
+impl Quiet<'_> {
+    fn begin(name: &str, patience: Duration) -> Quiet<'_> {
+        let now = Instant::now();
+        Quiet { name, patience, begun: now, since: now, last: "it has printed nothing yet".into() }
+    }
+
+    fn heard(&mut self, line: &str) {
+        (self.since, self.last) = (Instant::now(), line.to_owned());
+    }
+
+    fn look(&mut self, log: &mut dyn FnMut(&str)) {
+        if self.since.elapsed() >= self.patience {
+            log(&format!("waiting: `{}`, {}: {}", self.name, locks::short(self.begun.elapsed()), self.last));
+            self.since = Instant::now();
+        }
+    }
 }
 
 /// Frees the room that was not used; it is no more than some room.
@@ -154,87 +183,25 @@ fn text_from(path: &Path, start: u64) -> String {
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
-/// Turns a failure's output into cause and remedy.
-fn explain(program: &str, args: &[&str], status: &str, output: &str) -> ResourceError {
-    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
-    let is_error = |line: &&str| {
-        line.starts_with("E: ")
-            || line.contains("script subprocess returned error")
-            || line.starts_with("dpkg: error")
-            || line.contains("No space left on device")
-    };
-    let errors: Vec<&str> = lines.iter().copied().filter(is_error).collect();
-    let shown = match errors.is_empty() {
-        true => &lines[lines.len().saturating_sub(5)..],
-        false => &errors[..errors.len().min(6)],
-    };
-    let known = [
-        ("No space left on device", "the disk is full; free some space and run this again"),
-        ("have enough free space", "the disk is too small for this; free some space and run this again"),
-        ("Unable to locate package", "no source has this package; look at /etc/apt/sources.list*"),
-        ("Temporary failure resolving", "the mirror's name cannot be resolved; look at the host's DNS"),
-        (
-            "Connection failed",
-            "a mirror, or the proxy to it, closed the connection; look at the host's network and at /etc/apt/apt.conf.d",
-        ),
-        (
-            "Could not connect",
-            "a mirror, or the proxy to it, cannot be reached; look at the host's network and at /etc/apt/apt.conf.d",
-        ),
-        (
-            "404  Not Found",
-            "a source names a suite that its mirror no longer has; look at /etc/apt/sources.list*",
-        ),
-        (
-            "EXPKEYSIG",
-            "a key that signs a source has expired: name the release files that you know by `in-release` of apt-source \
-             (microvm-host: the variable `in_release`), or a mirror that is signed anew",
-        ),
-        (
-            "BADSIG",
-            "a source is not what was signed: somebody altered it, or it broke on the way; nothing of it is used",
-        ),
-        ("is not valid yet", "the host's clock is wrong"),
-        (
-            "script subprocess returned error",
-            "a package's own script fails; mend what it says, and run this again: it goes on from there",
-        ),
-        (
-            "Held packages were changed",
-            "a package that has to change is held; `apt-mark unhold` it, or say `hold` in the recipe",
-        ),
-        (
-            "but remove is disabled",
-            "dependencies are broken, and apt could only mend them by taking packages away: look at `apt-get install \
-             --fix-broken`, and decide by hand",
-        ),
-        (
-            "Conflicting values set for option",
-            "two lists name the same suite with other options; take one out of use (`replaces` of apt-source)",
-        ),
-        (
-            "you have held broken packages",
-            "what is to be installed does not fit what is; does a source lack the updates of what is?",
-        ),
-        ("was not found", "no source has this release of the package; look at /etc/apt/sources.list*"),
-    ];
-    let remedy = known.iter().find(|(sign, _)| output.contains(sign)).map(|(_, remedy)| *remedy);
-    ResourceError(format!(
-        "`{program} {}` failed ({status}): {}\n  {} (all of its output: {LOG})",
-        args.first().unwrap_or(&""),
-        remedy.unwrap_or("see its errors"),
-        shown.join("\n  "),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_recognised() {
-        let output = "Unpacking a ...\ndpkg: error processing archive /x.deb (--unpack):\n cannot copy: failed to write (No space left on device)\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n";
-        let error = explain("apt-get", &["install", "a"], "exit status: 100", output).to_string();
-        assert!(error.contains("the disk is full") && error.contains("Sub-process"), "{error}");
+    fn silence_is_told_of() {
+        let mut told = Vec::new();
+        let mut quiet = Quiet::begin("apt-get install", Duration::ZERO);
+        quiet.look(&mut |line| told.push(line.to_owned()));
+        quiet.heard("Setting up a (1) ...");
+        quiet.look(&mut |line| told.push(line.to_owned()));
+        let mut quiet = Quiet::begin("apt-get install", Duration::from_secs(10));
+        quiet.look(&mut |line| told.push(line.to_owned()));
+        assert_eq!(
+            told,
+            [
+                "waiting: `apt-get install`, 0 s: it has printed nothing yet",
+                "waiting: `apt-get install`, 0 s: Setting up a (1) ..."
+            ]
+        );
     }
 }

@@ -50,8 +50,7 @@ impl AptState {
         if !self.broken.is_empty() {
             return Some("dependencies are broken, and that is mended first".into());
         }
-        let unusable = !self.indexes.truncated.is_empty() || !self.indexes.partial.is_empty();
-        unusable.then(|| "package lists are there that apt cannot use".into())
+        (!self.indexes.truncated.is_empty()).then(|| "package lists are there that apt cannot use".into())
     }
 
     /// What has to be done to have these packages, in words.

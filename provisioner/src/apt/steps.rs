@@ -61,11 +61,12 @@ pub(crate) fn steps(state: &AptState, packages: &[&str]) -> Vec<Step> {
     if packages.is_empty() && state.damaged.is_empty() && state.broken.is_empty() {
         return steps;
     }
-    let unusable = [&state.indexes.truncated[..], &state.indexes.partial].concat();
+    let truncated = &state.indexes.truncated;
     // What was fetched a moment ago is as good as what would be fetched now.
-    if !unusable.is_empty() || !state.indexes.fresh {
-        if !unusable.is_empty() {
-            steps.push(Step::Discard(unusable));
+    if !truncated.is_empty() || !state.indexes.fresh {
+        // What is half-downloaded, apt itself goes on with.
+        if !truncated.is_empty() {
+            steps.push(Step::Discard(truncated.clone()));
         }
         steps.push(Step::Fetch(state.indexes.describe()));
     }
@@ -115,6 +116,9 @@ mod tests {
         let journal = AptState { pending_updates: 1, ..AptState::default() };
         assert_eq!(words(&journal, &[]), ["dpkg was interrupted: finish writing its database"]);
         let indexes = Indexes { count: 1, truncated: vec!["l".into()], ..Indexes::default() };
+        let half = Indexes { count: 1, partial: vec!["p".into()], ..Indexes::default() };
+        let half = AptState { indexes: half, ..AptState::default() };
+        assert_eq!(words(&half, &["a"])[0], "fetch the package lists: 1 list half-downloaded");
         let damaged = AptState { damaged: vec!["z".into()], indexes, ..AptState::default() };
         assert_eq!(
             words(&damaged, &["a"]),

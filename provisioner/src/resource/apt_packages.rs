@@ -250,12 +250,13 @@ impl AptPackages {
         let database = Database::read(context.machine)?;
         let wishes = AptPackages::wishes_of(all, context, &database)?;
         if !wishes.is_empty() || database.is_unfinished() || !database.broken().is_empty() {
-            // What the recipe itself holds is released for the transaction, and held again after it.
+            // What the recipe itself holds may change for it, and is held again whatever becomes of this.
             let own = all.iter().filter(|one| one.hold.is_some());
             let own = own.flat_map(|one| one.install.iter().filter(|name| is_held(&database, name)));
             let own: Vec<&str> = own.map(String::as_str).collect();
-            apt::mark("unhold", &own, context.stop, log)?;
-            apt::install(&wishes, all.iter().any(|one| one.recommends), lists, context.stop, log)?;
+            let recommends = all.iter().any(|one| one.recommends);
+            apt::install(&wishes, recommends, lists, &own, context.stop, log)
+                .inspect_err(|_| AptPackages::hold_what_came(all, context, log))?;
         }
         // Only now: a pin that is there says that its release has been applied.
         for (_, pin) in all.iter().filter_map(|one| one.release.as_ref()) {
@@ -270,6 +271,19 @@ impl AptPackages {
             apt::mark(verb, &names, context.stop, log)?;
         }
         Ok(())
+    }
+}
+
+impl AptPackages {
+    /// Holds those that are to be held and are here, after an apply that failed.
+    fn hold_what_came(all: &[&AptPackages], context: Context<'_>, log: &mut dyn FnMut(&str)) {
+        let Ok(database) = Database::read(context.machine) else { return };
+        let names = all.iter().flat_map(|one| one.to_mark(true, &database));
+        let is_here = |name: &&str| {
+            let package = database.get(name);
+            package.is_some_and(|package| !matches!(package.state.as_str(), "config-files" | "not-installed"))
+        };
+        apt::hold_at_once(&names.filter(is_here).collect::<Vec<_>>(), log);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use toril_machine::{Command, Probe};
 
-use crate::apt::lists::source_lists;
+use crate::apt::{self, lists::source_lists};
 use crate::resource::{Context, ResourceError};
 
 /// How long apt may take for lists, and for the source.
@@ -44,7 +44,6 @@ pub(super) fn fetch(
         set("Dir::State::Lists", "lists"),
         set("Dir::Cache", "cache"),
         "-oAcquire::Languages=none".into(),
-        "-oAcquire::Retries=3".into(),
         "-oAPT::Get::List-Cleanup=false".into(),
         "-qq".into(),
     ];
@@ -58,9 +57,9 @@ pub(super) fn fetch(
             .map_err(ResourceError::new)
     };
     log("fetching the lists of source packages");
-    apt_get(&["update", "--error-on=any"])?;
+    apt::update_others(context.stop, log, |args| apt_get(args).map(drop))?;
     log(&format!("fetching the source of {name} {version}"));
-    apt_get(&["source", "--download-only", &format!("{name}={version}")]).map_err(|error| {
+    apt_get(&["source", "--download-only", "-oAcquire::Retries=3", &format!("{name}={version}")]).map_err(|error| {
         let why = error.to_string();
         match why.contains("find version") || why.contains("Unable to find a source package") {
             true => ResourceError(format!(
