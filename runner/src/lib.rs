@@ -21,6 +21,7 @@ mod kept;
 mod memory;
 mod observe;
 mod plan;
+mod pvh;
 pub mod report;
 mod run;
 mod run_directory;
@@ -42,6 +43,7 @@ pub use event::{Attempt, BuildResult, Built, Counts, Event, Summary, TestResult}
 pub use gate::{Gate, Measured, Metric};
 pub use isolation::isolate;
 pub use kept::{KeptFolder, Purpose, RunFolder, kept_folders, remove_kept_folders};
+pub use pvh::{NoKernel, check_pvh_kernel};
 pub use run::{Options, STATE, run};
 pub use run_directory::sweep;
 pub use source::{SourceInfo, Supply};

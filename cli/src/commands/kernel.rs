@@ -1,13 +1,12 @@
 //! `run`: one kernel as a guest, its output as it comes, and how it ended.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use toril_archive::{Parcel, everything, pack};
 use toril_inventory::{Host, Reach};
-use toril_runner::{Event, SourceInfo};
+use toril_runner::{Event, NoKernel, SourceInfo, check_pvh_kernel};
 
 use super::choices::Chooser;
 use super::hosts::block_on;
@@ -29,12 +28,11 @@ const ATTENDED: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) fn run(arguments: &Run) -> Result<Status, UsageError> {
     let path = arguments.kernel.to_string_lossy().into_owned();
     let unreadable = |error| UsageError::Other(format!("cannot read the kernel {path}: {error}"));
-    let mut file = File::open(&arguments.kernel).map_err(unreadable)?;
-    let mut magic = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut magic).map_err(unreadable)?;
-    if magic != b"\x7fELF" {
-        return Err(UsageError::Other(format!("{path} is no ELF file, so QEMU cannot boot it by PVH")));
-    }
+    let file = File::open(&arguments.kernel).map_err(unreadable)?;
+    check_pvh_kernel(&file).map_err(|error| match error {
+        NoKernel::Unreadable(error) => unreadable(error),
+        error => UsageError::Other(format!("QEMU cannot boot {path} by PVH: {error}")),
+    })?;
     let kernel = Parcel::of(file).map_err(unreadable)?;
     let share = arguments.share.as_deref().map(pack_share).transpose()?;
     let chooser = Chooser::here()?;

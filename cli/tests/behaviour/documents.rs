@@ -2,7 +2,8 @@
 
 use insta::assert_snapshot;
 
-use crate::seen::{Place, Trap, seen};
+use crate::program::TORIL;
+use crate::seen::{Place, Trap};
 
 #[test]
 fn a_recipe_with_many_mistakes() {
@@ -47,8 +48,9 @@ fn names_of_nothing() {
 
 #[test]
 fn kernels_that_cannot_be() {
-    let calls = [["run", "no-such-file.elf"], ["run", "suite.toml"]];
-    assert_snapshot!(calls.map(|call| seen(&call)).join("\n"));
+    let calls = ["no-such-file.elf", "/", "suite.toml", TORIL];
+    let seen = calls.map(|kernel| Trap::set().seen(&["run", kernel, "--on"]).replace(TORIL, "PROGRAM"));
+    assert_snapshot!(seen.join("\n"));
 }
 
 const RECIPE_OF_THREE: &str = r#"description = "Mistakes in three files"
