@@ -16,5 +16,6 @@ pub use host::{Host, Reach, Ssh};
 pub use imported::Imported;
 pub use layer::{Layer, Said, Setting};
 pub use model::{Chosen, Explained, Feed, Feeding, Inventory, Target};
+pub use read::is_reserved;
 pub use secret::{Secret, SecretError};
 pub use transport::{Transport, is_fingerprint};

@@ -12,7 +12,8 @@ use crate::model::{Feed, Feeding, Group, Inventory, Member};
 use crate::{Secret, Ssh, Transport, is_fingerprint};
 
 /// Names that say by themselves what they are, so that no host and no group can have them.
-pub(crate) fn is_reserved(name: &str) -> bool {
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
     matches!(name, "local" | "sandbox" | "all") || name.starts_with("sandbox:")
 }
 

@@ -1,9 +1,10 @@
 //! `init`: what it writes is right, and overwrites nothing.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use crate::program::Toril;
+use crate::program::{TORIL, Toril};
 use crate::seen::Place;
 
 #[test]
@@ -44,4 +45,32 @@ fn without_a_host_it_says_what_to_replace() {
             "{inventory}"
         );
     }
+}
+
+#[test]
+fn names_that_toril_has_a_meaning_for_are_no_addresses() {
+    let place = Place::empty();
+    let calls = ["sandbox", "sandbox:x", "local", "all"].map(|host| place.seen(&["init", host]));
+    insta::assert_snapshot!(calls.join("\n"));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_was_written_is_gone_where_the_rest_could_not_be() {
+    let place = Place::empty();
+    // As on a full disk: a file may have 1024 bytes, and one of them has more.
+    let line = "trap '' XFSZ; ulimit -f 2; exec \"$0\" init h --ci github --dir new/project";
+    let call = Toril::of(Path::new("sh"), &["-c", line, TORIL]).dir(&place.path());
+    call.run()
+        .exits(2)
+        .shows("cannot write new/project/")
+        .shows("File too large")
+        .shows("nothing was left behind");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    place.write(".github", "in the way");
+    let call = ["init", "h", "--ci", "github"];
+    Toril::new(&call).dir(&place.path()).run().exits(2).shows("cannot write ./.github/workflows/toril.yml");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    fs::remove_file(place.path().join(".github")).unwrap();
+    Toril::new(&call).dir(&place.path()).run().exits(0);
 }

@@ -2,9 +2,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use toril_inventory::Ssh;
+use toril_inventory::{Ssh, is_reserved};
 
 use super::UsageError;
 use crate::arguments::{Ci, Init};
@@ -27,6 +27,9 @@ and, as plain variables, TORIL_URL and TORIL_SHA256: which toril it is to downlo
 
 pub(super) fn init(arguments: &Init) -> Result<Status, UsageError> {
     let host = arguments.host.as_deref().unwrap_or("");
+    if is_reserved(host) {
+        return Err(UsageError::Other(no_address(host)));
+    }
     let ssh = match host {
         "" => Ssh { user: Some(SOMEBODY.into()), ..parse(SOMEWHERE)? },
         host => parse(host)?,
@@ -53,13 +56,15 @@ pub(super) fn init(arguments: &Init) -> Result<Status, UsageError> {
             there.join(", ")
         )));
     }
-    let mut said = String::new();
+    let (mut made, mut said) = (Made::default(), String::new());
     for (name, text) in &files {
         let path = arguments.dir.join(name);
-        write(&path, text)
-            .map_err(|error| UsageError::Other(format!("cannot write {}: {error}", path.display())))?;
+        made.file(&path, text).map_err(|error| {
+            UsageError::Other(format!("cannot write {}: {error}; nothing was left behind", path.display()))
+        })?;
         said.push_str(&format!("wrote {name}\n"));
     }
+    made.stays();
     if host.is_empty() {
         said.push_str(&format!("\nReplace {SOMEWHERE} in inventory.toml by your host's address.\n"));
     }
@@ -76,12 +81,51 @@ fn parse(host: &str) -> Result<Ssh, UsageError> {
     Ssh::parse(host).map_err(|error| UsageError::Other(error.to_string()))
 }
 
-/// A new file, with the directories that it needs. One that is there by now is left as it is.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+/// Why a name that toril has a meaning for is not written into an inventory.
+fn no_address(host: &str) -> String {
+    let (meaning, instead) = match host {
+        "local" => ("this machine", "; `toril up local` needs no inventory"),
+        "all" => ("all hosts of an inventory", ""),
+        _ => ("a throwaway host on this machine", "; `toril up sandbox` needs no inventory"),
+    };
+    format!(
+        "`{host}` stands for {meaning} and is no address to be written down: give that of the host to test on, as \
+         [user@]host[:port], or none, to write it into inventory.toml later{instead}"
+    )
+}
+
+/// Files and directories that were made, which are removed again unless all were.
+#[derive(Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// A new file, with the directories that it needs. One that is there by now is left as it is.
+    fn file(&mut self, path: &Path, text: &str) -> io::Result<()> {
+        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        let missing: Vec<&Path> = above.take_while(|above| !above.exists()).collect();
+        for directory in missing.into_iter().rev() {
+            fs::create_dir(directory)?;
+            self.0.push(directory.to_owned());
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        self.0.push(path.to_owned());
+        file.write_all(text.as_bytes())?;
+        // A full disk may show only now.
+        file.sync_all()
     }
-    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+
+    fn stays(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            // What cannot be removed is named by the next call.
+            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+        }
+    }
 }
 
 fn inventory(ssh: &Ssh) -> String {
