@@ -15,6 +15,7 @@ mod hosts;
 mod init;
 mod inventory;
 mod kernel;
+mod password;
 mod privileges;
 mod reach;
 mod reboot;

@@ -6,7 +6,7 @@ use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::HostInfo;
 use toril_transport::{Delivery, Password, PendingImage, Sudo};
 
-use super::{UsageError, sandbox, work};
+use super::{UsageError, password, sandbox, work};
 use crate::arguments;
 use crate::client::{Client, ClientError, LoggedIn, Told, Trouble, Way};
 use crate::interrupt::Interrupts;
@@ -18,9 +18,9 @@ pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
     let sudo = match arguments.ask_sudo_password {
         false => Sudo::WithoutPassword,
         true => {
-            let password = rpassword::prompt_password("password for sudo on the hosts: ")
+            let answer = password::ask("password for sudo on the hosts: ")
                 .map_err(|error| UsageError::Other(format!("cannot ask for the password: {error}")))?;
-            Sudo::Password(Password::new(password))
+            Sudo::Password(Password::new(answer))
         }
     };
     let image = PendingImage::of_this_program();

@@ -1,9 +1,12 @@
 //! What toril does not do, and what it says instead.
 
 use std::fs::{self, Permissions};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 
@@ -91,4 +94,33 @@ fn what_a_projects_files_would_have_run_as_root_is_refused_where_it_must_not() {
     // What is refused nothing comes as far as the host, which is not there.
     let fine = Toril::new(&["test", "h", "--unprivileged", "--suite", "fine.toml"]);
     fine.dir(&place.path()).run().exits(1);
+}
+
+#[test]
+fn ctrl_c_at_the_question_for_a_password_gives_the_terminal_back() {
+    // The shell lives on, as that of a person does, and is asked what it finds then.
+    let line = format!("{TORIL} facts nobody@127.0.0.1:1 --ask-sudo-password; echo status $?; stty -a");
+    let mut script = Command::new("timeout")
+        .args(["30", "script", "--quiet", "--flush", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut keyboard, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let (mut seen, mut piece) = (String::new(), [0; 4096]);
+    while !seen.contains("password for sudo") {
+        let count = screen.read(&mut piece).unwrap();
+        assert!(count > 0, "it did not ask: {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    // As people do: the terminal is made ready only after the question is there.
+    sleep(Duration::from_secs(1));
+    keyboard.write_all(b"\x03").unwrap();
+    screen.read_to_string(&mut seen).unwrap();
+    script.wait().unwrap();
+    assert!(seen.contains("status 130"), "{seen}");
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    for on in ["isig", "icanon", "echo"] {
+        assert!(words.contains(&on), "{on} is off: {seen}");
+    }
 }
