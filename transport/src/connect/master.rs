@@ -22,6 +22,7 @@ use crate::start::{Script, StartError, Sudo, remote_command};
 use super::classify::classify;
 use super::error::ConnectError;
 use super::log::{ConnectionInfo, end, ended, info};
+use super::meaning;
 use super::standing::Standing;
 use super::{LOGIN, Options};
 
@@ -55,7 +56,10 @@ impl Master {
             fs::File::open(file).map_err(|source| ConnectError::Identity { file: file.clone(), source })?;
         }
         let place = match options.standing {
-            Some(_) => Place::Standing(Standing::of(ssh, options).await?),
+            Some(_) => {
+                let meaning = meaning::of(&program, ssh, options).await?;
+                Place::Standing(Standing::of(ssh, options, meaning).await?)
+            }
             None => control_directory().map(|(directory, owner)| Place::Own(directory, owner))?,
         };
         if let Place::Standing(standing) = &place
@@ -231,6 +235,13 @@ fn arguments(ssh: &Ssh, options: &Options, files: [&Path; 2], interactive: bool)
     arguments.push(log.into());
     arguments.push("-S".into());
     arguments.push(socket.into());
+    arguments.extend(settings(ssh, options, interactive));
+    arguments
+}
+
+/// What of it says which host is meant and how it is to be reached.
+pub(super) fn settings(ssh: &Ssh, options: &Options, interactive: bool) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
     let mut option = |text: String| arguments.extend(["-o".into(), text.into()]);
     let persist = options.standing.map_or(u64::from(PERSIST), |time| time.as_secs().max(1));
     option(format!("ControlPersist={persist}"));

@@ -7,6 +7,7 @@ mod error;
 mod local;
 mod log;
 mod master;
+mod meaning;
 mod russh;
 mod standing;
 

@@ -32,17 +32,17 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// The place of the connection to this host by these options. Waits while another program makes it; by a thread, since
-    /// the kernel is asked to wait.
-    pub(super) async fn of(ssh: &Ssh, options: &Options) -> Result<Standing, ConnectError> {
+    /// The place of the connection to this host by these options, where `meaning` is what ssh makes of them. Waits while
+    /// another program makes it; by a thread, since the kernel is asked to wait.
+    pub(super) async fn of(ssh: &Ssh, options: &Options, meaning: String) -> Result<Standing, ConnectError> {
         let (ssh, options) = (ssh.clone(), options.clone());
-        let place = tokio::task::spawn_blocking(move || Standing::wait_for(&ssh, &options));
+        let place = tokio::task::spawn_blocking(move || Standing::wait_for(&ssh, &options, &meaning));
         place.await.map_err(|error| ConnectError::Run(io::Error::other(error)))?
     }
 
-    fn wait_for(ssh: &Ssh, options: &Options) -> Result<Standing, ConnectError> {
+    fn wait_for(ssh: &Ssh, options: &Options, meaning: &str) -> Result<Standing, ConnectError> {
         let directory = directory()?;
-        let name = name(ssh, options);
+        let name = name(ssh, options, meaning);
         let file = |end: &str| directory.join(format!("{name}{end}"));
         let failed =
             |source| ConnectError::ControlDirectory { directory: directory.display().to_string(), source };
@@ -121,10 +121,11 @@ fn target(ssh: &Ssh) -> Ssh {
     Ssh { host: ssh.host.clone(), user: ssh.user.clone(), port: ssh.port, ..Ssh::default() }
 }
 
-/// The name of the connection to a host by these options: others have another one.
-fn name(ssh: &Ssh, options: &Options) -> String {
+/// The name of the connection to a host by these options: others have another one, and so has the host where ssh's
+/// configuration has come to lead elsewhere.
+fn name(ssh: &Ssh, options: &Options, meaning: &str) -> String {
     let mut hasher = Sha256::new();
-    hasher.update(format!("{ssh:?} {:?}", options.ssh_options));
+    hasher.update(format!("{ssh:?} {:?}\n{meaning}", options.ssh_options));
     hex::encode(hasher.finalize()).chars().take(DIGITS).collect()
 }
 
@@ -164,9 +165,12 @@ mod tests {
     fn a_connection_is_the_same_only_by_the_same_options() {
         let ssh = |host: &str| Ssh { host: host.into(), ..Ssh::default() };
         let options = |text: &str| Options { ssh_options: vec![text.into()], ..Options::default() };
-        let one = name(&ssh("a"), &options("x=1"));
-        assert_eq!(one, name(&ssh("a"), &options("x=1")));
+        let one = name(&ssh("a"), &options("x=1"), "hostname c");
+        assert_eq!(one, name(&ssh("a"), &options("x=1"), "hostname c"));
         assert_eq!(one.len(), DIGITS);
-        assert!(one != name(&ssh("b"), &options("x=1")) && one != name(&ssh("a"), &options("x=2")));
+        let others = [("b", "x=1", "hostname c"), ("a", "x=2", "hostname c"), ("a", "x=1", "hostname d")];
+        assert!(
+            others.iter().all(|(host, option, meaning)| one != name(&ssh(host), &options(option), meaning))
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Server, Setup, by_both, echo_image, host, options, transport, unable, wait, wait_on};
 use toril_inventory::{Ssh, Transport};
-use toril_transport::{ConnectError, Options, Sudo, connect};
+use toril_transport::{ConnectError, Options, Sudo, connect, disconnect};
 
 by_both!(each_failure_has_its_message, an_sshd_that_turns_some_away_is_asked_again);
 
@@ -145,6 +145,8 @@ async fn the_master_ends_with_the_connection() {
 
 pub const ROLE: &str = "TORIL_TEST_HOST";
 pub const OPTION: &str = "TORIL_TEST_OPTION";
+/// Leave the connection open, or `end` those that are.
+const STANDING: &str = "TORIL_TEST_STANDING";
 
 /// Not a test of its own: the client that the tests below start, as a process that can be killed.
 #[tokio::test(flavor = "current_thread")]
@@ -152,8 +154,15 @@ pub const OPTION: &str = "TORIL_TEST_OPTION";
 async fn client() {
     let Ok(ssh) = std::env::var(ROLE) else { return };
     let ssh_options = std::env::var(OPTION).into_iter().collect();
-    let options = Options { interactive: true, transport: None, ssh_options, ..options() };
-    match connect(&host(serde_json::from_str(&ssh).unwrap()), &options).await {
+    let ssh: Ssh = serde_json::from_str(&ssh).unwrap();
+    let standing = std::env::var(STANDING).ok();
+    if standing.as_deref() == Some("end") {
+        println!("ended={}", disconnect(Some(&ssh)).await.unwrap());
+        return;
+    }
+    let standing = standing.map(|_| Duration::from_secs(60));
+    let options = Options { interactive: true, transport: None, ssh_options, standing, ..options() };
+    match connect(&host(ssh), &options).await {
         Ok(connection) => {
             let socket = connection.control_socket().map(|socket| socket.display().to_string());
             println!("by={} socket={}", connection.facts().transport, socket.unwrap_or_default());
@@ -275,6 +284,62 @@ async fn an_alias_behind_a_jump_host_is_reached_with_the_users_configuration() {
         let hops = server.log().matches("Accepted publickey").count();
         assert_eq!(hops, 2, "one login on the jump host, one on the host");
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_standing_connection_is_left_alone_where_the_name_or_a_jump_host_has_come_to_lead_elsewhere() {
+    if unable().is_some() {
+        return;
+    }
+    let servers = [Server::start(&Setup::default()), Server::start(&Setup::default())];
+    let at = servers[0].directory.path();
+    let (home, runtime) = (at.join("moved"), at.join("runtime"));
+    fs::create_dir(&home).unwrap();
+    fs::create_dir(&runtime).unwrap();
+    let both =
+        servers.iter().map(|server| fs::read_to_string(server.directory.path().join("known_hosts")).unwrap());
+    fs::write(at.join("both"), both.collect::<String>()).unwrap();
+    let key = fs::read(servers[0].directory.path().join("id.pub")).unwrap();
+    fs::write(servers[1].directory.path().join("id.pub"), key).unwrap();
+    let call = |name: &str, port: u16, jump: u16, standing: &str| {
+        let config = format!(
+            "Host prod inner\n Port {port}\nHost inner\n ProxyJump gate\nHost gate\n Port {jump}\n\
+             Host *\n HostName 127.0.7.1\n User root\n IdentityFile {0}/id\n UserKnownHostsFile {0}/both\n",
+            at.display()
+        );
+        let arguments = client_arguments();
+        let ssh = Ssh { host: name.into(), ..Ssh::default() };
+        let output = Command::new(&arguments[0])
+            .args(&arguments[1..])
+            .env(ROLE, serde_json::to_string(&ssh).unwrap())
+            .env(STANDING, standing)
+            .env("XDG_RUNTIME_DIR", &runtime)
+            .env("PATH", path_with_config(&home, &config))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let [one, other] = [0, 1].map(|number: usize| servers[number].ssh.port.unwrap());
+    let logins = || [0, 1].map(|number: usize| servers[number].log().matches("Accepted publickey").count());
+    for (name, port, jump, expected) in [
+        ("prod", one, one, [1, 0]),
+        ("prod", one, one, [1, 0]),
+        ("prod", other, one, [1, 1]),
+        ("prod", other, other, [1, 1]),
+        ("inner", one, one, [3, 1]),
+        ("inner", one, one, [3, 1]),
+        ("inner", one, other, [4, 2]),
+    ] {
+        let text = call(name, port, jump, "60s");
+        assert!(text.contains("by=openssh"), "{text}");
+        assert_eq!(logins(), expected, "{name} at {port} over {jump}");
+    }
+    assert!(
+        call("prod", other, one, "end").contains("ended=2"),
+        "those of earlier meanings are ended as well"
+    );
+    assert!(call("inner", other, one, "end").contains("ended=2"));
 }
 
 #[tokio::test(flavor = "current_thread")]
