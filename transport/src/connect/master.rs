@@ -24,6 +24,7 @@ use super::error::ConnectError;
 use super::log::{ConnectionInfo, end, ended, info};
 use super::meaning;
 use super::standing::Standing;
+use super::terminal::turn;
 use super::{LOGIN, Options};
 
 const PREFIX: &str = "toril-ssh-";
@@ -67,31 +68,17 @@ impl Master {
         {
             return Ok(Self::of(place, keep, true));
         }
-        let [socket, log, beside] = place.files();
-        // Not a pipe: a jump host's ssh keeps it open as long as it runs.
-        let stderr = fs::File::create(&beside).map_err(ConnectError::Run)?;
-        let interactive = options.interactive && std::io::stdin().is_terminal();
-        let mut command = Command::new(program);
-        command
-            .args(arguments(ssh, options, [&socket, &log], interactive))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .kill_on_drop(true);
-        for name in &options.hidden {
-            command.env_remove(name);
-        }
-        if !interactive {
-            // BatchMode is not passed on to jump hosts; this keeps them from asking on the terminal.
-            command.env("SSH_ASKPASS", "/bin/false").env("SSH_ASKPASS_REQUIRE", "force");
-        }
-        let status = run(command, ssh, options, interactive).await?;
-        let text = read(&log);
-        let failed = || classify(&text, &read(&beside), &by_hand(ssh, options));
-        if !status.success() {
-            return Err(failed());
-        }
-        let keep = UnixStream::connect(&socket).map_err(|_| failed())?;
+        let begin = async |interactive| begin(&program, ssh, options, place.files(), interactive).await;
+        let keep = match begin(false).await {
+            // A person may help. Several hosts are connected to at once, but only one ssh may ask at a time.
+            Err(ConnectError::UnknownHostKey { .. } | ConnectError::PermissionDenied { .. })
+                if options.interactive && std::io::stdin().is_terminal() =>
+            {
+                let _turn = turn().await;
+                begin(true).await?
+            }
+            begun => begun?,
+        };
         Ok(Self::of(place, keep, false))
     }
 
@@ -176,6 +163,40 @@ impl Master {
             let _ = session.close().await;
         }
     }
+}
+
+/// Starts a master, and holds it.
+async fn begin(
+    program: &Path,
+    ssh: &Ssh,
+    options: &Options,
+    [socket, log, beside]: [PathBuf; 3],
+    interactive: bool,
+) -> Result<UnixStream, ConnectError> {
+    // ssh adds to what is there.
+    let _ = fs::remove_file(&log);
+    // Not a pipe: a jump host's ssh keeps it open as long as it runs.
+    let stderr = fs::File::create(&beside).map_err(ConnectError::Run)?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments(ssh, options, [&socket, &log], interactive))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .kill_on_drop(true);
+    for name in &options.hidden {
+        command.env_remove(name);
+    }
+    if !interactive {
+        // BatchMode is not passed on to jump hosts; this keeps them from asking on the terminal.
+        command.env("SSH_ASKPASS", "/bin/false").env("SSH_ASKPASS_REQUIRE", "force");
+    }
+    let status = run(command, ssh, options, interactive).await?;
+    let failed = || classify(&read(&log), &read(&beside), &by_hand(ssh, options));
+    if !status.success() {
+        return Err(failed());
+    }
+    UnixStream::connect(&socket).map_err(|_| failed())
 }
 
 /// Where a master has its files.

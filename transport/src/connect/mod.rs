@@ -10,6 +10,7 @@ mod master;
 mod meaning;
 mod russh;
 mod standing;
+mod terminal;
 
 use std::io::IsTerminal;
 use std::path::Path;

@@ -12,7 +12,11 @@ use crate::support::{Server, Setup, by_both, echo_image, host, options, transpor
 use toril_inventory::{Ssh, Transport};
 use toril_transport::{ConnectError, Options, Sudo, connect, disconnect};
 
-by_both!(each_failure_has_its_message, an_sshd_that_turns_some_away_is_asked_again);
+by_both!(
+    each_failure_has_its_message,
+    an_sshd_that_turns_some_away_is_asked_again,
+    questions_about_several_hosts_come_one_by_one,
+);
 
 async fn failure(ssh: &Ssh) -> ConnectError {
     let begun = Instant::now();
@@ -173,9 +177,42 @@ async fn client() {
     }
 }
 
+/// Not a test of its own either: connects to several hosts at once.
+#[tokio::test(flavor = "current_thread")]
+#[ignore = "started by other tests"]
+async fn clients() {
+    let Ok(hosts) = std::env::var(ROLE) else { return };
+    let hosts: Vec<Ssh> = serde_json::from_str(&hosts).unwrap();
+    let options = Options { interactive: true, transport: None, ..options() };
+    let connecting = hosts.into_iter().map(|ssh| {
+        let options = options.clone();
+        tokio::task::spawn_local(async move {
+            let port = ssh.port.unwrap();
+            let outcome = match connect(&host(ssh), &options).await {
+                Ok(_) => "is reached",
+                Err(ConnectError::UnknownHostKey { .. }) => "is unknown",
+                Err(error) => panic!("{error:?}"),
+            };
+            println!("{port} {outcome}");
+        })
+    });
+    let all = async {
+        for connected in connecting.collect::<Vec<_>>() {
+            connected.await.unwrap();
+        }
+    };
+    tokio::task::LocalSet::new().run_until(all).await;
+}
+
 pub fn client_arguments() -> Vec<String> {
+    arguments("client")
+}
+
+fn arguments(client: &str) -> Vec<String> {
     let program = std::env::current_exe().unwrap().display().to_string();
-    [&program, "--exact", "connecting::client", "--ignored", "--nocapture"].map(str::to_owned).into()
+    [&program, "--exact", &format!("connecting::{client}"), "--ignored", "--nocapture"]
+        .map(str::to_owned)
+        .into()
 }
 
 /// What a client prints on a terminal where this is answered when it asks for a new key, which it shows; and whether it
@@ -369,4 +406,76 @@ async fn an_unknown_key_is_asked_for_on_a_terminal() {
         assert!(answered && text.contains(expected), "{answer}: {text}");
     }
     assert!(fs::read_to_string(known).unwrap().contains("127.0.7.1"));
+}
+
+async fn questions_about_several_hosts_come_one_by_one() {
+    if unable().is_some() {
+        return;
+    }
+    if which::which("script").is_err() {
+        println!("SKIPPED: a terminal is made with `script`, which is not here");
+        return;
+    }
+    const QUESTION: &str = "(yes/no/[fingerprint])?";
+    let servers = [0; 3].map(|_| Server::start(&Setup::default()));
+    let home = servers[0].directory.path().join("several");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    let known = home.join(".ssh/known_hosts");
+    let config = format!("UserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\n", known.display());
+    let hosts: Vec<Ssh> = servers
+        .iter()
+        .map(|server| Ssh { known_hosts: None, transport: Some(transport()), ..server.ssh.clone() })
+        .collect();
+    let mut terminal = Command::new("script")
+        .args(["-qec", &arguments("clients").join(" "), "/dev/null"])
+        .env(ROLE, serde_json::to_string(&hosts).unwrap())
+        .env("HOME", &home)
+        .env("PATH", path_with_config(&home, &config))
+        .env_remove("SSH_AUTH_SOCK")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = terminal.stdin.take().unwrap();
+    let mut output = terminal.stdout.take().unwrap();
+    let (pieces, piece) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1000];
+        while let Ok(count @ 1..) = output.read(&mut buffer) {
+            let _ = pieces.send(String::from_utf8_lossy(&buffer[..count]).into_owned());
+        }
+    });
+    let port = |server: &Server| server.ssh.port.unwrap().to_string();
+    let (mut accepted, mut text) = (Vec::new(), String::new());
+    for turn in 0..3 {
+        let begun = text.len();
+        while !text[begun..].contains(QUESTION) {
+            text += &piece.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{turn}: {text}"));
+        }
+        // Time for another question that does not wait for its turn.
+        std::thread::sleep(Duration::from_secs(1));
+        text.extend(piece.try_iter());
+        assert_eq!(text[begun..].matches(QUESTION).count(), 1, "{text}");
+        let asked = servers.iter().find(|server| text[begun..].contains(&fingerprint(server))).unwrap();
+        assert!(text[begun..].contains(&format!("[127.0.7.1]:{}", port(asked))), "{text}");
+        if turn != 1 {
+            accepted.push(port(asked));
+        }
+        writeln!(input, "{}", if turn == 1 { "no" } else { "yes" }).unwrap();
+    }
+    terminal.wait().unwrap();
+    text.extend(piece.iter());
+    let lines = fs::read_to_string(&known).unwrap();
+    for server in &servers {
+        let (port, host_key) =
+            (port(server), fs::read_to_string(server.directory.path().join("host.pub")).unwrap());
+        let is_accepted = accepted.contains(&port);
+        assert!(
+            text.contains(&format!("{port} is {}", if is_accepted { "reached" } else { "unknown" })),
+            "{text}"
+        );
+        let key = host_key.split(' ').nth(1).unwrap();
+        let line = lines.lines().find(|line| line.starts_with(&format!("[127.0.7.1]:{port} ")));
+        assert_eq!(line.is_some_and(|line| line.contains(key)), is_accepted, "{lines}");
+    }
 }

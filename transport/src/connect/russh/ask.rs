@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use zeroize::Zeroizing;
 
 use super::super::error::OfferedKey;
+use super::super::terminal::turn;
 
 /// Whether a new host's key is to be accepted. The fingerprint itself is an answer too.
 pub(super) async fn accept(name: String, key: OfferedKey) -> io::Result<bool> {
@@ -38,7 +39,14 @@ pub(super) async fn passphrase(key: String) -> io::Result<Zeroizing<String>> {
     ask(move || rpassword::prompt_password(format!("Enter passphrase for {key}: ")).map(Zeroizing::new)).await
 }
 
-/// A person takes long: other connections go on meanwhile.
+/// A person takes long: other connections go on meanwhile, until they have a question themselves.
 async fn ask<T: Send + 'static>(question: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(question).await.map_err(io::Error::other)?
+    let turn = turn().await;
+    let asked = tokio::task::spawn_blocking(move || {
+        let answer = question();
+        // Not sooner where nobody waits for the answer any more: the question still stands on the terminal.
+        drop(turn);
+        answer
+    });
+    asked.await.map_err(io::Error::other)?
 }
