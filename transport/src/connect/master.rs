@@ -17,7 +17,7 @@ use toril_inventory::Ssh;
 
 use crate::image::AgentImage;
 use crate::process::{Exit, Process};
-use crate::start::{Script, StartError, Sudo, remote_command};
+use crate::start::{Script, StartError, Stored, Sudo, remote_command};
 
 use super::classify::classify;
 use super::error::ConnectError;
@@ -107,8 +107,13 @@ impl Master {
     }
 
     /// Starts the bootstrap on the host.
-    pub(super) async fn start_command(&self, image: &AgentImage, sudo: &Sudo) -> Result<Process, StartError> {
-        let command = remote_command(&Script::deliver(image, sudo));
+    pub(super) async fn start_command(
+        &self,
+        image: &AgentImage,
+        sudo: &Sudo,
+        stored: Stored,
+    ) -> Result<Process, StartError> {
+        let command = remote_command(&Script::deliver(image, sudo, stored));
         let spawned = Arc::clone(&self.session)
             .arc_raw_command(command)
             .stdin(openssh::Stdio::piped())

@@ -20,7 +20,7 @@ use toril_inventory::{Host, Reach, Transport};
 
 use crate::channel::Channel;
 use crate::image::AgentImage;
-use crate::start::{Limits, StartError, Sudo, drive};
+use crate::start::{Limits, NotStarted, StartError, Stored, Sudo, drive};
 
 pub use self::russh::{KEY_VARIABLE, PASSPHRASE_VARIABLE, Route, route, take_secrets};
 pub use choose::chosen;
@@ -120,12 +120,33 @@ impl Connection {
     /// # Errors
     /// [`StartError`], which says what to try.
     pub async fn start_agent(&self, image: &AgentImage, sudo: &Sudo) -> Result<Channel, StartError> {
+        match self.try_agent(image, sudo, Stored::Run).await {
+            // What the host had may have been damaged since it was put there; what is sent is checked.
+            Err(NotStarted { error, stored: true }) if self.delivers() && error.may_be_damage() => {
+                self.try_agent(image, sudo, Stored::Replace).await
+            }
+            started => started,
+        }
+        .map_err(|failed| failed.error)
+    }
+
+    async fn try_agent(
+        &self,
+        image: &AgentImage,
+        sudo: &Sudo,
+        stored: Stored,
+    ) -> Result<Channel, NotStarted> {
         let process = match &self.way {
-            Way::Local(local) => local.start(image, sudo)?,
-            Way::Openssh(master) => master.start_command(image, sudo).await?,
-            Way::Russh(client) => client.start_command(image, sudo).await?,
+            Way::Local(local) => local.start(image, sudo),
+            Way::Openssh(master) => master.start_command(image, sudo, stored).await,
+            Way::Russh(client) => client.start_command(image, sudo, stored).await,
         };
+        let process = process.map_err(|error| NotStarted { error, stored: false })?;
         drive(process, image, sudo, &Limits::default()).await
+    }
+
+    fn delivers(&self) -> bool {
+        !matches!(self.way, Way::Local(_))
     }
 
     /// What is known about the connection.

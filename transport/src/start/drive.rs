@@ -51,13 +51,20 @@ impl Default for Limits {
     }
 }
 
+/// Why an agent was not started, and whether it was one that the host had.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    pub(crate) error: StartError,
+    pub(crate) stored: bool,
+}
+
 /// Takes a just started bootstrap to a channel with its agent.
 pub(crate) async fn drive(
     process: Process,
     image: &AgentImage,
     sudo: &Sudo,
     limits: &Limits,
-) -> Result<Channel, StartError> {
+) -> Result<Channel, NotStarted> {
     let mut driver = Driver {
         stdin: process.stdin,
         stdout: process.stdout,
@@ -68,23 +75,9 @@ pub(crate) async fn drive(
         sudo,
         image,
     };
-    let mut delivery = Delivery::Present;
-    loop {
-        let (limit, doing) = match delivery {
-            Delivery::Present => (limits.shell, "becoming root"),
-            Delivery::Uploaded { .. } => (limits.install, "unpacking the agent"),
-        };
-        match driver.marker(limit, doing).await? {
-            Marker::Ready => break,
-            Marker::Missing => {
-                let begun = Instant::now();
-                let bytes = driver.upload(limits.stall).await?;
-                delivery = Delivery::Uploaded { bytes, took: begun.elapsed() };
-            }
-            Marker::Refused { why, details } => return Err(driver.refused(&why, details)),
-        }
-    }
-    driver.greet(delivery, limits.hello).await
+    let delivery = driver.deliver(limits).await.map_err(|error| NotStarted { error, stored: false })?;
+    let stored = delivery == Delivery::Present;
+    driver.greet(delivery, limits.hello).await.map_err(|error| NotStarted { error, stored })
 }
 
 struct Driver<'a> {
@@ -99,6 +92,26 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
+    /// Sees that the agent is on the host, and says how it came there.
+    async fn deliver(&mut self, limits: &Limits) -> Result<Delivery, StartError> {
+        let mut delivery = Delivery::Present;
+        loop {
+            let (limit, doing) = match delivery {
+                Delivery::Present => (limits.shell, "becoming root"),
+                Delivery::Uploaded { .. } => (limits.install, "unpacking the agent"),
+            };
+            match self.marker(limit, doing).await? {
+                Marker::Ready => return Ok(delivery),
+                Marker::Missing => {
+                    let begun = Instant::now();
+                    let bytes = self.upload(limits.stall).await?;
+                    delivery = Delivery::Uploaded { bytes, took: begun.elapsed() };
+                }
+                Marker::Refused { why, details } => return Err(self.refused(&why, details)),
+            }
+        }
+    }
+
     /// The next marker, answering sudo meanwhile.
     async fn marker(&mut self, limit: Duration, doing: &'static str) -> Result<Marker, StartError> {
         let deadline = Instant::now() + limit;

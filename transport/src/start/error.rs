@@ -52,8 +52,10 @@ pub enum StartError {
         /// What the host said.
         details: String,
     },
-    /// The agent's directory belongs to somebody else, or is a link.
-    #[error("{directory} on the host is a link or does not belong to root: no program is run from there")]
+    /// The agent's directory belongs to somebody else, can be written by others, or is a link.
+    #[error(
+        "{directory} on the host is a link, does not belong to root, or can be written by others: no program is run from there"
+    )]
     Untrusted {
         /// The directory.
         directory: String,
@@ -119,6 +121,11 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Whether a program that is damaged may end so.
+    pub(crate) fn may_be_damage(&self) -> bool {
+        matches!(self, StartError::NotExecutable { .. } | StartError::Died { .. } | StartError::Handshake(_))
+    }
+
     /// What to try, where there is something.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
@@ -135,7 +142,7 @@ impl StartError {
             | StartError::ConnectionLost { .. } => "try again",
             StartError::NoSpace { .. } => "free some space on the host",
             StartError::Write { .. } => "see that the file system of /var/lib/toril is mounted writable",
-            StartError::Untrusted { .. } => "find out who made the directory, and remove it",
+            StartError::Untrusted { .. } => "find out who made the directory or changed it, and remove it",
             StartError::NotExecutable { .. } => {
                 "see that /var/lib/toril is not mounted noexec (findmnt -T /var/lib/toril), and that the host is x86-64 Linux"
             }

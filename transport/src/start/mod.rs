@@ -7,8 +7,8 @@ mod script;
 mod sudo;
 
 pub use drive::Delivery;
-pub(crate) use drive::{Limits, drive};
+pub(crate) use drive::{Limits, NotStarted, drive};
 pub use error::StartError;
-pub(crate) use script::{Script, remote_command};
+pub(crate) use script::{Script, Stored, remote_command};
 pub(crate) use sudo::PROMPT;
 pub use sudo::{Password, Sudo};

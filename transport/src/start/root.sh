@@ -1,7 +1,7 @@
 # The root part on another host: run the agent; where it is missing, take it from standard input first.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; LC_ALL=C.UTF-8; export PATH LC_ALL;
 cd /; umask 022; set -f;
-d=@DIR@; n=@NAME@; a="$d/$n";
+p=@PARENT@; d="$p/agents"; n=@NAME@; a="$d/$n";
 go() { echo "toril-agent: ready"; exec "$a" agent; };
 t=; clean() { [ -z "$t" ] || rm -f "$t"; };
 no() { clean; echo "toril-agent: refused $*"; exit 1; };
@@ -10,10 +10,16 @@ case "$e" in
 *"No space left"*|*"quota exceeded"*) no space $(df -Pk "$d" 2>/dev/null | tail -n 1) ;;
 *) no "$1" $e ;;
 esac; };
-if [ -f "$a" ]; then go; fi;
+# Of a mode in hexadecimal: neither the group nor others may write. The first digit is the type, 4 a directory, 8 a file.
+m=[02468ace][014589cd];
+look() { set -- $(stat -c "%f:%s" "$p/." "$d" "$a" 2>/dev/null); s="$1 $2 $3"; };
+own() { for o in "$@"; do [ -O "$o" ] || return 1; done; };
+look;
+case "$s" in 4?$m:*" "4?$m:*" "8?$m:@SIZE@) if own "$p" "$d" "$a"; then go; fi ;; esac;
 e=$(mkdir -p "$d" 2>&1) || failed write;
-if [ -L "$d" ]; then no owner "$d"; fi;
-[ -O "$d" ] || no owner "$d";
+look;
+case "$s" in 4?$m:*) own "$p" || no owner "$p" ;; *) no owner "$p" ;; esac;
+case "$s" in *" "4?$m:*" "*) own "$d" || no owner "$d" ;; *) no owner "$d" ;; esac;
 umask 077;
 e=$(mktemp "$d/.upload-XXXXXXXX" 2>&1) || failed write;
 t=$e;

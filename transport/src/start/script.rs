@@ -8,11 +8,20 @@ use crate::image::{AGENT_PREFIX, AgentImage};
 use super::sudo::Sudo;
 
 /// Where agents are kept on a host.
-const DIRECTORY: &str = "/var/lib/toril/agents";
+const PARENT: &str = "/var/lib/toril";
 
 const USER: &str = include_str!("user.sh");
 const ROOT: &str = include_str!("root.sh");
 const LOCAL: &str = include_str!("local.sh");
+
+/// What is to be done with a program that the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It is run, if its place, owner, mode and size are right.
+    Run,
+    /// It is replaced: it did not come up.
+    Replace,
+}
 
 /// The two parts of the bootstrap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +34,8 @@ pub(crate) struct Script {
 
 impl Script {
     /// For another host, where the program may have to be delivered.
-    pub(crate) fn deliver(image: &AgentImage, sudo: &Sudo) -> Self {
-        Self { user: user(sudo), root: root(DIRECTORY, image.id()) }
+    pub(crate) fn deliver(image: &AgentImage, sudo: &Sudo, stored: Stored) -> Self {
+        Self { user: user(sudo), root: root(PARENT, image.id(), image.size(), stored) }
     }
 
     /// For this machine.
@@ -44,9 +53,15 @@ fn user(sudo: &Sudo) -> String {
     one_line(USER).replace("@SUDO@", sudo.options())
 }
 
-fn root(directory: &str, id: &str) -> String {
+fn root(parent: &str, id: &str, size: u64, stored: Stored) -> String {
+    let size = match stored {
+        Stored::Run => size.to_string(),
+        // No file has this size.
+        Stored::Replace => "none".into(),
+    };
     one_line(ROOT)
-        .replace("@DIR@", directory)
+        .replace("@PARENT@", parent)
+        .replace("@SIZE@", &size)
         .replace("@NAME@", &format!("{AGENT_PREFIX}{}", short(id)))
         .replace("@SHA@", id)
 }
@@ -78,15 +93,20 @@ mod tests {
     #[test]
     fn every_login_shell_passes_the_scripts_on_unchanged() {
         let id = "ab".repeat(32);
-        for script in [user(&Sudo::default()), root(DIRECTORY, &id), one_line(LOCAL)] {
+        let root = |stored| root(PARENT, &id, 12, stored);
+        for script in [user(&Sudo::default()), root(Stored::Run), root(Stored::Replace), one_line(LOCAL)] {
             assert!(!script.contains(['\'', '\\', '!', '\n']), "{script}");
         }
-        assert!(root(DIRECTORY, &id).contains("n=toril-abababababababababababababababab;"));
+        assert!(root(Stored::Run).contains("n=toril-abababababababababababababababab;"));
     }
 
     /// Runs the root part on a directory of its own and returns what it wrote.
-    fn run(directory: &Path, id: &str, input: &[u8]) -> String {
-        let script = root(directory.to_str().unwrap(), id);
+    fn run(parent: &Path, id: &str, input: &[u8]) -> String {
+        run_as(parent, id, input, Stored::Run)
+    }
+
+    fn run_as(parent: &Path, id: &str, input: &[u8], stored: Stored) -> String {
+        let script = root(parent.to_str().unwrap(), id, PROGRAM.len() as u64, stored);
         let mut child = Command::new("/bin/sh")
             .args(["-c", &script])
             .stdin(Stdio::piped())
@@ -122,14 +142,17 @@ mod tests {
     #[test]
     fn a_missing_agent_is_taken_once_and_input_after_it_is_left_to_it() {
         let home = tempfile::tempdir().unwrap();
-        let directory = home.path().join("toril/agents");
+        let parent = home.path().join("toril");
+        let directory = parent.join("agents");
         let id = hex::encode(Sha256::digest(PROGRAM));
         let (mut input, _) = upload(PROGRAM);
         input.extend(b"first words");
-        let output = run(&directory, &id, &input);
+        let output = run(&parent, &id, &input);
         assert_eq!(output, "toril-agent: missing\ntoril-agent: ready\nstarted as agent\nfirst words");
-        let output = run(&directory, &id, b"again");
+        let output = run(&parent, &id, b"again");
         assert_eq!(output, "toril-agent: ready\nstarted as agent\nagain");
+        let output = run_as(&parent, &id, &input, Stored::Replace);
+        assert_eq!(output, "toril-agent: missing\ntoril-agent: ready\nstarted as agent\nfirst words");
         assert_eq!(names(&directory), [format!("toril-{}", short(&id))]);
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o7777, 0o755);
         let agent = directory.join(format!("toril-{}", short(&id)));
@@ -154,34 +177,99 @@ mod tests {
             let output = run(directory.path(), &id, input);
             assert!(output.contains(reason), "{what}: {output}");
             assert!(!output.contains("ready"), "{what}: {output}");
-            assert_eq!(names(directory.path()), [""; 0], "{what}");
+            assert_eq!(names(&directory.path().join("agents")), [""; 0], "{what}");
         }
     }
 
     #[test]
     fn old_agents_are_pruned_but_never_the_one_just_taken() {
-        let directory = tempfile::tempdir().unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("agents");
+        fs::create_dir(&directory).unwrap();
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
         for number in 0..7 {
             // As on a host whose clock was set back: all of them look newer.
-            let file = fs::File::create(directory.path().join(format!("toril-{number:032}"))).unwrap();
+            let file = fs::File::create(directory.join(format!("toril-{number:032}"))).unwrap();
             file.set_modified(later + std::time::Duration::from_secs(number)).unwrap();
         }
         let id = hex::encode(Sha256::digest(PROGRAM));
-        let output = run(directory.path(), &id, &upload(PROGRAM).0);
+        let output = run(home.path(), &id, &upload(PROGRAM).0);
         assert!(output.ends_with("started as agent\n"), "{output}");
-        let names = names(directory.path());
+        let names = names(&directory);
         assert_eq!(names.len(), 6, "{names:?}");
         assert!(names.contains(&format!("toril-{}", short(&id))), "{names:?}");
         assert!(names.contains(&format!("toril-{:032}", 6)), "{names:?}");
     }
 
-    #[test]
-    fn a_directory_that_is_a_link_is_not_trusted() {
+    /// A case's name, or the place that it is about, and what is done there.
+    type Spoiling<'a> = (&'a str, &'a dyn Fn(&Path));
+
+    /// A home with an agent's directory and a program in it.
+    fn with_agent(program: &[u8], mode: u32) -> (tempfile::TempDir, std::path::PathBuf, String) {
         let home = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/tmp", home.path().join("link")).unwrap();
-        let output = run(&home.path().join("link"), &"00".repeat(32), b"");
-        assert!(output.starts_with("toril-agent: refused owner "), "{output}");
+        let directory = home.path().join("agents");
+        fs::create_dir(&directory).unwrap();
+        let id = hex::encode(Sha256::digest(PROGRAM));
+        let agent = directory.join(format!("toril-{}", short(&id)));
+        fs::write(&agent, program).unwrap();
+        fs::set_permissions(&agent, PermissionsExt::from_mode(mode)).unwrap();
+        (home, agent, id)
+    }
+
+    #[test]
+    fn a_directory_that_others_may_have_put_something_into_is_not_trusted() {
+        let mode = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let chown = |path: &Path| std::os::unix::fs::lchown(path, Some(4242), None);
+        let link = |home: &Path| {
+            fs::rename(home.join("agents"), home.join("elsewhere")).unwrap();
+            std::os::unix::fs::symlink("elsewhere", home.join("agents")).unwrap();
+        };
+        let cases: [Spoiling; 6] = [
+            ("agents", &link),
+            ("agents", &|home| mode(&home.join("agents"), 0o775)),
+            ("agents", &|home| mode(&home.join("agents"), 0o1757)),
+            ("agents", &|home| chown(&home.join("agents")).unwrap()),
+            ("", &|home| mode(home, 0o770)),
+            ("", &|home| chown(home).unwrap()),
+        ];
+        let may_chown = rustix::process::geteuid().is_root();
+        for (number, (place, spoil)) in cases.into_iter().enumerate() {
+            if !may_chown && [3, 5].contains(&number) {
+                continue;
+            }
+            let (home, _, id) = with_agent(PROGRAM, 0o755);
+            assert_eq!(run(home.path(), &id, b""), "toril-agent: ready\nstarted as agent\n", "{number}");
+            spoil(home.path());
+            let output = run(home.path(), &id, b"");
+            let place = home.path().join(place).display().to_string();
+            let expected = format!("toril-agent: refused owner {}", place.trim_end_matches('/'));
+            assert_eq!(output.trim_end(), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_as_it_was_stored_is_replaced() {
+        let (whole, _) = upload(PROGRAM);
+        let cases: [Spoiling; 4] = [
+            ("cut off", &|agent| fs::write(agent, &PROGRAM[..10]).unwrap()),
+            ("others may write", &|agent| {
+                fs::set_permissions(agent, PermissionsExt::from_mode(0o757)).unwrap()
+            }),
+            ("a link", &|agent| {
+                fs::rename(agent, agent.with_extension("moved")).unwrap();
+                std::os::unix::fs::symlink(agent.with_extension("moved"), agent).unwrap();
+            }),
+            ("somebody else's", &|agent| std::os::unix::fs::lchown(agent, Some(4242), None).unwrap()),
+        ];
+        let may_chown = rustix::process::geteuid().is_root();
+        for (what, spoil) in cases.into_iter().take(if may_chown { 4 } else { 3 }) {
+            let (home, agent, id) = with_agent(PROGRAM, 0o755);
+            spoil(&agent);
+            let output = run(home.path(), &id, &whole);
+            assert_eq!(output, "toril-agent: missing\ntoril-agent: ready\nstarted as agent\n", "{what}");
+            assert!(fs::symlink_metadata(&agent).unwrap().is_file(), "{what}");
+            assert_eq!(run(home.path(), &id, b""), "toril-agent: ready\nstarted as agent\n", "{what}");
+        }
     }
 
     #[test]

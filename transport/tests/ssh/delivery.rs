@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ by_both!(
     a_lost_agent_is_never_an_end,
     an_agent_learns_that_its_client_is_gone,
     a_damaged_agent_is_refused,
+    a_stored_agent_that_was_damaged_is_replaced_and_one_of_somebody_elses_is_not_run,
     a_start_that_is_broken_off_leaves_nothing,
     a_full_disk_and_noexec_are_named,
     another_program_is_not_taken_for_an_agent,
@@ -184,6 +186,54 @@ async fn a_damaged_agent_is_refused() {
     let error = refused(&server, &server.host(), &image, &Sudo::default()).await;
     assert!(matches!(error, StartError::HashMismatch { .. }), "{error:?}");
     assert_eq!(server.agents(), [""; 0]);
+}
+
+async fn a_stored_agent_that_was_damaged_is_replaced_and_one_of_somebody_elses_is_not_run() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let (connection, channel) = start(&server).await;
+    channel.close().await.unwrap();
+    let agents = server.path("/var/lib/toril/agents");
+    let agent = agents.join(server.agents().pop().unwrap());
+    let whole = fs::read(&agent).unwrap();
+    let zeros = vec![0; whole.len()];
+    let mut other = b"#!/bin/sh\necho sorry >&2; exit 7\n".to_vec();
+    other.resize(whole.len(), b'#');
+    let write = |bytes: &[u8]| {
+        // Not into the program that may still run.
+        fs::remove_file(&agent).unwrap();
+        fs::write(&agent, bytes).unwrap();
+        fs::set_permissions(&agent, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    for (what, bytes) in
+        [("no program", &zeros[..]), ("another", &other), ("cut off", &whole[..whole.len() / 2])]
+    {
+        write(bytes);
+        let channel = connection.start_agent(&echo_image(), &Sudo::default()).await.unwrap();
+        assert!(matches!(channel.delivery(), Delivery::Uploaded { .. }), "{what}");
+        channel.close().await.unwrap();
+        assert!(fs::read(&agent).unwrap() == whole, "{what}");
+    }
+
+    // It would tell that it was run.
+    let ran = server.directory.path().join("ran");
+    let mut spy = format!("#!/bin/sh\n: >{}\n", ran.display()).into_bytes();
+    spy.resize(whole.len(), b'#');
+    write(&spy);
+    chown(&agent, Some(4242), None).unwrap();
+    let channel = connection.start_agent(&echo_image(), &Sudo::default()).await.unwrap();
+    assert!(matches!(channel.delivery(), Delivery::Uploaded { .. }));
+    channel.close().await.unwrap();
+    write(&spy);
+    chown(&agents, Some(4242), None).unwrap();
+    let error = refused(&server, &server.host(), &echo_image(), &Sudo::default()).await;
+    assert!(
+        matches!(&error, StartError::Untrusted { directory } if directory == "/var/lib/toril/agents"),
+        "{error:?}"
+    );
+    assert!(!ran.exists());
 }
 
 async fn a_start_that_is_broken_off_leaves_nothing() {

@@ -12,7 +12,7 @@ use toril_inventory::Ssh;
 
 use crate::image::AgentImage;
 use crate::process::Process;
-use crate::start::{Script, StartError, Sudo, remote_command};
+use crate::start::{Script, StartError, Stored, Sudo, remote_command};
 
 use super::super::error::ConnectError;
 use super::super::log::ConnectionInfo;
@@ -97,8 +97,9 @@ impl Client {
         &self,
         image: &AgentImage,
         sudo: &Sudo,
+        stored: Stored,
     ) -> Result<Process, StartError> {
-        let command = remote_command(&Script::deliver(image, sudo));
+        let command = remote_command(&Script::deliver(image, sudo, stored));
         let failed = |error: russh::Error| match look(&self.link.record).end.clone() {
             Some(reason) => StartError::ConnectionLost { reason },
             None if self.link.is_closed() => StartError::ConnectionLost { reason: CLOSED.into() },
