@@ -19,7 +19,7 @@ pub use channel::{Channel, ChannelError, ChannelReceiver, ChannelSender};
 pub use codec::{BLOB_PIECE, Decoder, Frame, FrameError, FrameReader, FrameWriter, Incoming, MAX_FRAME};
 pub use connect::{
     ConnectError, Connection, ConnectionInfo, KEY_VARIABLE, OfferedKey, Options, PASSPHRASE_VARIABLE, Route,
-    chosen, connect, disconnect, route, take_secrets,
+    chosen, connect, disconnect, login_name, route, take_secrets,
 };
 pub use hello::{HandshakeError, Hello, PROTOCOL, handshake_agent};
 pub use image::{AgentImage, ImageError, PendingImage};

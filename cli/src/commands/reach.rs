@@ -146,9 +146,9 @@ pub(super) fn info(host: &Host) -> HostInfo {
     HostInfo { name: host.name.clone(), user: user.unwrap_or_else(login) }
 }
 
-/// Who this program's user is, as far as the environment tells.
+/// Who this program's user is; whom no database knows is root, or nobody in particular.
 fn login() -> String {
-    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "root".into())
+    toril_transport::login_name().unwrap_or_else(|| "root".into())
 }
 
 /// Whom others are told of who find the host in use, and by what a run is known as one's own: a CI's job, or a user and

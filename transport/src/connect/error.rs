@@ -177,6 +177,14 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Nothing says as whom to log in.
+    #[error(
+        "nothing says as whom to log in to {host}: neither USER nor LOGNAME is set, and the user database knows no name for this user"
+    )]
+    NoLogin {
+        /// The host.
+        host: String,
+    },
     /// The host did not accept any key.
     #[error(
         "{who}: permission denied; the host accepts: {methods}; {}{}",
@@ -264,6 +272,7 @@ impl ConnectError {
                 "it knows HostName, Port, User, IdentityFile, IdentitiesOnly, UserKnownHostsFile, ProxyJump and RekeyLimit; for others use --transport openssh".into()
             }
             Self::Key { .. } => "look at the key: `ssh-keygen -yf FILE` reads it and shows its public half".into(),
+            Self::NoLogin { .. } => "name the user (USER@HOST, or `user` in the inventory)".into(),
             Self::PermissionDenied { .. } => {
                 "check the login name and the key (identity); a key with a passphrase must be in ssh-agent (ssh-add), or its passphrase in TORIL_SSH_PASSPHRASE"
                     .into()

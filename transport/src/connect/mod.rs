@@ -11,6 +11,7 @@ mod meaning;
 mod russh;
 mod standing;
 mod terminal;
+mod user;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -27,6 +28,7 @@ pub use choose::chosen;
 pub use error::{ConnectError, OfferedKey};
 pub use log::ConnectionInfo;
 pub use standing::disconnect;
+pub use user::login_name;
 
 use local::Local;
 use master::Master;

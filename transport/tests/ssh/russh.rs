@@ -1,6 +1,7 @@
 //! What the built-in client does by itself: keys, known hosts, jump hosts, and that no ssh is needed.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -214,6 +215,71 @@ fn without_an_ssh_keys_come_from_the_environment_files_and_an_agent() {
         command.env("SSH_AUTH_SOCK", &socket);
         let text = said(command);
         assert!(text.contains("by=russh"), "{text}");
+    }
+}
+
+#[test]
+fn of_many_keys_of_an_agent_those_that_the_configuration_names_are_offered_first() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let home = at.join("many-keys");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    let socket = at.join("agent");
+    let child = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn();
+    let _agent = Agent(child.unwrap());
+    crate::support::wait("the agent listens", || socket.exists());
+    let mut keys: Vec<_> = (0..7).map(|number| at.join(format!("stranger-{number}"))).collect();
+    for key in &keys {
+        keygen(&["-q", "-t", "ed25519", "-N", "", "-f"], key);
+    }
+    keys.push(at.join("id"));
+    for key in &keys {
+        let added = Command::new("ssh-add").arg(key).env("SSH_AUTH_SOCK", &socket).output().unwrap();
+        assert!(added.status.success(), "{added:?}");
+    }
+    let without = Ssh { identity: None, ..server.ssh.clone() };
+    let text = |identity: &str| {
+        fs::write(home.join(".ssh/config"), identity).unwrap();
+        let mut command = client(&without, &home);
+        command.env("SSH_AUTH_SOCK", &socket);
+        said(command)
+    };
+    // A host does not let so many be tried.
+    assert!(text("").contains("PermissionDenied"));
+    let named = text(&format!("IdentityFile {}/id\n", at.display()));
+    assert!(named.contains("by=russh"), "{named}");
+    // The public half is enough to say which one is meant.
+    fs::copy(at.join("id.pub"), at.join("half.pub")).unwrap();
+    for file in ["half", "half.pub"] {
+        let half = text(&format!("IdentityFile {}/{file}\n", at.display()));
+        assert!(half.contains("by=russh"), "{file}: {half}");
+    }
+}
+
+#[test]
+fn who_logs_in_is_known_without_the_environment() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let program = at.join("client");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let key = fs::read_to_string(at.join("id")).unwrap();
+    let ssh = Ssh { user: None, identity: None, ..server.ssh.clone() };
+    // The user nobody of Debian, and one that is nowhere.
+    for (id, expected, name) in
+        [(0, "by=russh", "root"), (65534, "by=russh", "nobody"), (54321, "NoLogin", "")]
+    {
+        let mut command = Command::new(&program);
+        command.args(&client_arguments()[1..]).env_clear().env(ROLE, serde_json::to_string(&ssh).unwrap());
+        command.env("PATH", "/nonexistent").env("TORIL_SSH_KEY", &key).uid(id).gid(id);
+        let text = said(command);
+        assert!(text.contains(expected), "{id}: {text}");
+        assert!(server.log().contains(&format!("Accepted publickey for {name}")), "{}", server.log());
     }
 }
 

@@ -55,12 +55,19 @@ impl Keys {
         for file in &hop.identities {
             keys.add_file(file, hop, &held, interactive, &mut offered).await?;
         }
+        // As in OpenSSH: those of the agent that the configuration names come first, since a host takes few that it does
+        // not want; then the agent's others, which cost nobody a passphrase.
+        let (mut first, own): (Vec<Offer>, Vec<Offer>) = std::mem::take(&mut keys.offers)
+            .into_iter()
+            .partition(|offer| matches!(offer, Offer::OfAgent { .. }));
         if !hop.only {
-            // Those of the agent come first, as in OpenSSH: they cost nobody a passphrase.
-            let others = held.into_iter().filter(|(key, _)| !offered.contains(key));
-            let others = others.map(|(key, comment)| Offer::OfAgent { label: label(&comment, &key), key });
-            keys.offers = others.chain(std::mem::take(&mut keys.offers)).collect();
+            let others = held
+                .into_iter()
+                .filter(|(key, _)| !offered.iter().any(|named| named.key_data() == key.key_data()));
+            first.extend(others.map(|(key, comment)| Offer::OfAgent { label: label(&comment, &key), key }));
         }
+        first.extend(own);
+        keys.offers = first;
         Ok(keys)
     }
 
@@ -105,21 +112,20 @@ impl Keys {
     ) -> Result<(), ConnectError> {
         let text = match fs::read_to_string(file).map(Zeroizing::new) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !hop.named => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !hop.named => {
+                // Its public half alone says which of the agent's keys is meant.
+                self.add_held(file, "", held, offered);
+                return Ok(());
+            }
             Err(source) => return Err(ConnectError::Identity { file: file.to_owned(), source }),
         };
         let name = file.display().to_string();
-        if is_open(file) {
-            self.notes.push(format!("{name} can be read by others, so it is not used (chmod 600 {name})"));
+        // An agent that holds it has its passphrase already.
+        if self.add_held(file, &text, held, offered) {
             return Ok(());
         }
-        // An agent that holds it has its passphrase already.
-        let public = public_half(file, &text);
-        if let Some((key, comment)) =
-            public.as_ref().and_then(|key| held.iter().find(|(held, _)| held.key_data() == key.key_data()))
-        {
-            offered.push(key.clone());
-            self.offers.push(Offer::OfAgent { label: label(comment, key), key: key.clone() });
+        if is_open(file) {
+            self.notes.push(format!("{name} can be read by others, so it is not used (chmod 600 {name})"));
             return Ok(());
         }
         match open(&text, &name, interactive).await {
@@ -131,6 +137,22 @@ impl Keys {
             Err(reason) => self.notes.push(format!("{name} cannot be used: {reason}")),
         }
         Ok(())
+    }
+
+    /// Whether the agent holds the key of this file, and is to sign with it.
+    fn add_held(
+        &mut self,
+        file: &Path,
+        text: &str,
+        held: &[(PublicKey, String)],
+        offered: &mut Vec<PublicKey>,
+    ) -> bool {
+        let public = public_half(file, text);
+        let same = |key: &PublicKey| held.iter().find(|(held, _)| held.key_data() == key.key_data());
+        let Some((key, comment)) = public.as_ref().and_then(same) else { return false };
+        offered.push(key.clone());
+        self.offers.push(Offer::OfAgent { label: label(comment, key), key: key.clone() });
+        true
     }
 }
 
@@ -176,14 +198,15 @@ fn is_encrypted(text: &str, error: &russh::keys::Error) -> bool {
         || text.contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// Of the text, where its format shows it, else of the file beside it.
+/// Of the text, where its format shows it or it is one itself, else of the file beside it.
 fn public_half(file: &Path, text: &str) -> Option<PublicKey> {
     let beside = || {
         let mut path = file.as_os_str().to_owned();
         path.push(".pub");
         russh::keys::load_public_key(path).ok()
     };
-    PrivateKey::from_openssh(text).ok().map(|key| key.public_key().clone()).or_else(beside)
+    let private = PrivateKey::from_openssh(text).ok().map(|key| key.public_key().clone());
+    private.or_else(|| PublicKey::from_openssh(text).ok()).or_else(beside)
 }
 
 /// As OpenSSH judges it: others must not be able to read one's key.

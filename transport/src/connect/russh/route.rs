@@ -6,6 +6,7 @@ use toril_inventory::Ssh;
 
 use super::super::Options;
 use super::super::error::ConnectError;
+use super::super::user::login_name;
 use super::config::Config;
 use super::known_hosts::{Known, name};
 
@@ -106,13 +107,14 @@ fn add(hops: &mut Vec<Hop>, ssh: &Ssh, options: &Config, with_jumps: bool) -> Re
             add(hops, &jump, &Config { rekey: options.rekey, ..Config::default() }, number == 0)?;
         }
     }
-    hops.push(hop(ssh, config));
+    hops.push(hop(ssh, config)?);
     Ok(())
 }
 
-fn hop(ssh: &Ssh, config: Config) -> Hop {
+fn hop(ssh: &Ssh, config: Config) -> Result<Hop, ConnectError> {
     let host = config.host_name.map_or_else(|| ssh.host.clone(), |name| name.replace("%h", &ssh.host));
-    let user = ssh.user.clone().or(config.user).unwrap_or_else(login);
+    let user = ssh.user.clone().or(config.user).or_else(login_name);
+    let user = user.ok_or_else(|| ConnectError::NoLogin { host: ssh.host.clone() })?;
     let expand = |text: &String| expand(text, &host, &user);
     let (identities, named) = match &ssh.identity {
         Some(file) => (vec![file.clone()], true),
@@ -135,7 +137,7 @@ fn hop(ssh: &Ssh, config: Config) -> Hop {
             mine.chain(global()).collect()
         }
     };
-    Hop {
+    Ok(Hop {
         port: ssh.port.or(config.port).unwrap_or(22),
         only: named || config.identities_only,
         named,
@@ -146,7 +148,7 @@ fn hop(ssh: &Ssh, config: Config) -> Hop {
         rekey: config.rekey,
         host,
         user,
-    }
+    })
 }
 
 fn global() -> [PathBuf; 2] {
@@ -164,8 +166,4 @@ fn expand(text: &str, host: &str, user: &str) -> PathBuf {
 
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
-}
-
-fn login() -> String {
-    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "root".into())
 }
