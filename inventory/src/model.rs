@@ -76,6 +76,9 @@ pub struct Chosen {
     pub sudo_password: Option<Secret>,
     /// The environment variables that hold secrets of whatever host of the inventory.
     pub hidden: Arc<[String]>,
+    /// How all hosts of the inventory are reached, some of which may be on the way to this one; filled in by who asks for
+    /// [`Inventory::machines`].
+    pub machines: Arc<BTreeMap<String, Ssh>>,
 }
 
 /// What an inventory says of one host, and where it says it.
@@ -264,6 +267,13 @@ impl Inventory {
         Ok(vec![self.host(argument, &self.secret_variables())?])
     }
 
+    /// How the hosts that have a table or that a source tells of are reached over ssh, by name.
+    pub fn machines(&self) -> BTreeMap<String, Ssh> {
+        let layers = self.hosts.keys().map(|name| (name, self.layer(name)));
+        let over_ssh = layers.filter(|(_, layer)| !layer.is_local() && layer.unusable.is_none());
+        over_ssh.map(|(name, layer)| (name.clone(), layer.ssh(name))).collect()
+    }
+
     fn secret_variables(&self) -> Arc<[String]> {
         let layers = self.groups.values().map(|group| &group.layer).chain(self.hosts.values());
         let names = layers.filter_map(|layer| match layer.sudo_password() {
@@ -368,7 +378,15 @@ impl Inventory {
         };
         let sudo_password = layer.sudo_password();
         let hidden = Arc::clone(hidden);
-        Ok(Chosen { name: name.into(), target, vars: layer.vars, set: layer.set, sudo_password, hidden })
+        Ok(Chosen {
+            name: name.into(),
+            target,
+            vars: layer.vars,
+            set: layer.set,
+            sudo_password,
+            hidden,
+            machines: Arc::default(),
+        })
     }
 
     fn reached(&self, name: &str, layer: &mut Layer) -> Result<Host, AddressError> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toril_inventory::{Chosen, Inventory};
@@ -192,6 +193,8 @@ impl Chooser {
                 }
             }
         }
+        let machines = Arc::new(inventory.machines());
+        targets.iter_mut().for_each(|target| target.machines = Arc::clone(&machines));
         Ok(targets)
     }
 
@@ -205,7 +208,12 @@ impl Chooser {
         let inventory = self.inventory(inventory)?;
         let found = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()));
         let group = || UsageError::Other(format!("`{host}` is a group, and one host is wanted"));
-        if inventory.is_group(host) { Err(group()) } else { found?.pop().ok_or_else(group) }
+        if inventory.is_group(host) {
+            return Err(group());
+        }
+        let mut found = found?.pop().ok_or_else(group)?;
+        found.machines = Arc::new(inventory.machines());
+        Ok(found)
     }
 
     /// The inventory that the command line names, or the settings, with all that its sources tell.

@@ -1,6 +1,7 @@
 //! From a host's name to a client whose agent answers.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::HostInfo;
@@ -36,6 +37,7 @@ pub(super) fn way(arguments: &arguments::Way) -> Result<Way, UsageError> {
         transport: arguments.transport,
         usual_transport: Settings::here()?.transport.value,
         host_keys: arguments.host_keys.clone(),
+        machines: Arc::default(),
         hidden: Vec::new(),
     };
     Ok(Way { image, sudo, options })
@@ -55,6 +57,7 @@ pub(super) fn way_to(chosen: &Chosen, way: &Way) -> Result<Way, UsageError> {
     };
     let mut way = Way { sudo, ..way.clone() };
     way.options.hidden = chosen.hidden.to_vec();
+    way.options.machines = Arc::clone(&chosen.machines);
     Ok(way)
 }
 

@@ -131,3 +131,16 @@ fn what_is_named_must_be_there_and_no_group_in_itself() {
     }
     assert_eq!(told.len(), 7, "{told:#?}");
 }
+
+#[test]
+fn machines_are_the_hosts_that_are_reached_over_ssh() {
+    let text = "[hosts.gate]\naddress = \"203.0.113.1\"\nport = 23\n[hosts.inner]\n[groups.all]\nuser = \"debian\"\n";
+    let machines = Inventory::parse("i", text).unwrap().machines();
+    let of = |name: &str| {
+        let ssh = &machines[name];
+        (ssh.host.as_str(), ssh.port, ssh.user.as_deref())
+    };
+    assert_eq!(machines.len(), 2);
+    assert_eq!(of("gate"), ("203.0.113.1", Some(23), Some("debian")));
+    assert_eq!(of("inner"), ("inner", None, Some("debian")));
+}

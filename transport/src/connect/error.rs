@@ -177,6 +177,15 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is not the host that could not be reached, but one on the way to it.
+    #[error("on the way, the jump host {place}")]
+    JumpHost {
+        /// Host and port.
+        place: String,
+        /// Why.
+        #[source]
+        error: Box<ConnectError>,
+    },
     /// Nothing says as whom to log in.
     #[error(
         "nothing says as whom to log in to {host}: neither USER nor LOGNAME is set, and the user database knows no name for this user"
@@ -272,6 +281,7 @@ impl ConnectError {
                 "it knows HostName, Port, User, IdentityFile, IdentitiesOnly, UserKnownHostsFile, ProxyJump and RekeyLimit; for others use --transport openssh".into()
             }
             Self::Key { .. } => "look at the key: `ssh-keygen -yf FILE` reads it and shows its public half".into(),
+            Self::JumpHost { error, .. } => error.remedy(),
             Self::NoLogin { .. } => "name the user (USER@HOST, or `user` in the inventory)".into(),
             Self::PermissionDenied { .. } => {
                 "check the login name and the key (identity); a key with a passphrase must be in ssh-agent (ssh-add), or its passphrase in TORIL_SSH_PASSPHRASE"

@@ -13,11 +13,13 @@ mod standing;
 mod terminal;
 mod user;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use toril_inventory::{Host, Reach, Transport};
+use toril_inventory::{Host, Reach, Ssh, Transport};
 
 use crate::channel::Channel;
 use crate::image::AgentImage;
@@ -52,8 +54,11 @@ pub struct Options {
     pub transport: Option<Transport>,
     /// What carries connections where a host's entry does not say it either.
     pub usual_transport: Option<Transport>,
-    /// Fingerprints of the only host keys that are accepted, in place of those of a host's entry.
+    /// Fingerprints of the only host keys that are accepted, in place of those of a host's entry. Of a jump host they are
+    /// accepted beside what else is known of it.
     pub host_keys: Vec<String>,
+    /// How the hosts of the inventory are reached, by name: jump hosts are looked up here by russh.
+    pub machines: Arc<BTreeMap<String, Ssh>>,
     /// Environment variables that hold secrets, which the processes that connect are not to inherit.
     pub hidden: Vec<String>,
 }
@@ -68,6 +73,7 @@ impl Default for Options {
             transport: None,
             usual_transport: None,
             host_keys: Vec::new(),
+            machines: Arc::default(),
             hidden: Vec::new(),
         }
     }

@@ -310,6 +310,49 @@ fn jump_hosts_come_from_the_users_configuration() {
     assert!(said(command).contains("Option {"));
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn a_jump_host_is_what_the_inventory_says_and_is_named_where_it_fails() {
+    if unable().is_some() {
+        return;
+    }
+    connect_by(Transport::Russh);
+    let (gate, inner) = (Server::start(&Setup::default()), Server::start(&Setup::default()));
+    let nothing = Some(inner.directory.path().join("nothing"));
+    let pin = |server: &Server| vec![fingerprint(server)];
+    let (wrong, none) = (vec![format!("SHA256:{}", "A".repeat(43))], Vec::new());
+    let both = [pin(&gate), pin(&inner)].concat();
+    let reach = async |jump: &str, of_gate: &Vec<String>, on_line: &Vec<String>| {
+        let machine = Ssh { host_key: of_gate.clone(), known_hosts: nothing.clone(), ..gate.ssh.clone() };
+        let options = Options {
+            ssh_options: vec![format!("ProxyJump={jump}")],
+            host_keys: on_line.clone(),
+            machines: std::sync::Arc::new([("gate".to_owned(), machine)].into()),
+            ..options()
+        };
+        let ssh = Ssh { host_key: pin(&inner), known_hosts: nothing.clone(), ..inner.ssh.clone() };
+        let connection = connect(&host(ssh), &options).await?;
+        let weaker = connection.facts().weaker;
+        connection.close().await;
+        Ok::<_, ConnectError>(weaker)
+    };
+    let place = format!("the jump host 127.0.7.1 port {}", gate.ssh.port.unwrap());
+    let failed = |result: Result<Option<String>, ConnectError>| {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains(&place), "{error}");
+        let ConnectError::JumpHost { error, .. } = error else { panic!("{error:?}") };
+        format!("{error:?}")
+    };
+    let weaker = reach("gate", &pin(&gate), &none).await.unwrap();
+    assert!(weaker.is_none_or(|weaker| weaker.contains(&place)), "each hop's key exchange counts");
+    reach("gate", &none, &both).await.unwrap();
+    assert_eq!([&gate, &inner].map(|server| server.log().matches("Accepted publickey").count()), [2, 2]);
+    assert!(failed(reach("gate", &wrong, &none).await).contains("HostKeyNotPinned"));
+    assert!(failed(reach("gate", &none, &pin(&inner)).await).contains("UnknownHostKey"));
+    assert!(failed(reach("nobody-here@gate", &pin(&gate), &none).await).contains("nobody-here@127.0.7.1"));
+    let error = reach("gate", &pin(&gate), &wrong).await.unwrap_err();
+    assert!(matches!(error, ConnectError::HostKeyNotPinned { .. }), "{error:?}");
+}
+
 #[test]
 fn a_new_key_is_asked_for_on_a_terminal() {
     if unable().is_some() {

@@ -69,7 +69,13 @@ impl Client {
             if let Some((handle, _, _)) = reached.take() {
                 jumps.push(handle);
             }
-            reached = Some(enter(hop, jumps.last(), options, interactive).await?);
+            let entered = enter(hop, jumps.last(), options, interactive).await;
+            reached = Some(entered.map_err(|error| match error {
+                // It may be tried again, and its words name the place.
+                error @ ConnectError::Closed { .. } => error,
+                error if hop.is_jump => ConnectError::JumpHost { place: hop.place(), error: error.into() },
+                error => error,
+            })?);
         }
         let Some((host, record, authenticated)) = reached else {
             return Err(ConnectError::Other { lines: "the way to the host has no end".into() });
@@ -174,7 +180,13 @@ async fn shake_hands(
             None => Box::new(network::open(hop, options).await?),
             Some(jump) => Box::new(forward(hop, jump, options.connect_timeout).await?),
         };
-        let guard = Guard { known, pins: hop.pins.clone(), name: hop.name(), record: Arc::clone(&record) };
+        let guard = Guard {
+            known,
+            pins: hop.pins.clone(),
+            also: hop.also.clone(),
+            name: hop.name(),
+            record: Arc::clone(&record),
+        };
         match timeout(options.connect_timeout, connect_stream(Arc::new(config), stream, guard)).await {
             Ok(Ok(handle)) => Ok(handle),
             Ok(Err(refusal)) => Err(failed(refusal, hop)),

@@ -30,6 +30,10 @@ pub(super) struct Hop {
     pub(super) strict: bool,
     /// Fingerprints that take the place of known_hosts.
     pub(super) pins: Vec<String>,
+    /// Fingerprints that are right beside those.
+    pub(super) also: Vec<String>,
+    /// It is on the way to the host that is meant.
+    pub(super) is_jump: bool,
     pub(super) rekey: Option<usize>,
 }
 
@@ -78,37 +82,61 @@ pub fn route(ssh: &Ssh, options: &Options) -> Result<Route, ConnectError> {
 
 /// The jump hosts in order, and the host.
 pub(super) fn hops(ssh: &Ssh, options: &Options) -> Result<Vec<Hop>, ConnectError> {
-    let mut hops = Vec::new();
-    add(&mut hops, ssh, &Config::of_options(&options.ssh_options)?, true)?;
-    if let Some(host) = hops.last_mut() {
-        host.pins =
-            if options.host_keys.is_empty() { ssh.host_key.clone() } else { options.host_keys.clone() };
+    let mut way = Way { hops: Vec::new(), options };
+    way.add(ssh, &Config::of_options(&options.ssh_options)?, true)?;
+    let mut hops = way.hops;
+    if let Some((host, jumps)) = hops.split_last_mut() {
+        if !options.host_keys.is_empty() {
+            host.pins.clone_from(&options.host_keys);
+        }
+        for jump in jumps {
+            jump.is_jump = true;
+            jump.also.clone_from(&options.host_keys);
+        }
     }
     Ok(hops)
 }
 
-fn add(hops: &mut Vec<Hop>, ssh: &Ssh, options: &Config, with_jumps: bool) -> Result<(), ConnectError> {
-    if hops.len() >= MOST_HOPS {
-        return Err(ConnectError::NeedsOpenssh {
-            what: format!("a way over more than {MOST_HOPS} jump hosts"),
-        });
-    }
-    let mut config = options.clone();
-    if let Some(home) = home() {
-        config.add_file(&home.join(".ssh/config"), &ssh.host)?;
-    }
-    if let Some(jumps) = config.jump.as_ref().filter(|jump| with_jumps && !jump.eq_ignore_ascii_case("none"))
-    {
-        for (number, jump) in jumps.split(',').enumerate() {
+struct Way<'o> {
+    hops: Vec<Hop>,
+    options: &'o Options,
+}
+
+impl Way<'_> {
+    fn add(&mut self, ssh: &Ssh, given: &Config, with_jumps: bool) -> Result<(), ConnectError> {
+        if self.hops.len() >= MOST_HOPS {
+            return Err(ConnectError::NeedsOpenssh {
+                what: format!("a way over more than {MOST_HOPS} jump hosts"),
+            });
+        }
+        let mut config = given.clone();
+        if let Some(home) = home() {
+            config.add_file(&home.join(".ssh/config"), &ssh.host)?;
+        }
+        let jumps = config.jump.as_ref().filter(|jump| with_jumps && !jump.eq_ignore_ascii_case("none"));
+        for (number, jump) in jumps.iter().flat_map(|jumps| jumps.split(',')).enumerate() {
             let text = jump.trim().trim_start_matches("ssh://");
             let jump = Ssh::parse(text)
                 .map_err(|error| ConnectError::Other { lines: format!("the jump host {error}") })?;
+            let jump = self.known(jump);
             // As in OpenSSH, the first one may be behind others.
-            add(hops, &jump, &Config { rekey: options.rekey, ..Config::default() }, number == 0)?;
+            self.add(&jump, &Config { rekey: given.rekey, ..Config::default() }, number == 0)?;
+        }
+        self.hops.push(hop(ssh, config)?);
+        Ok(())
+    }
+
+    /// With what the inventory says of it, where that has a host of this name. What is named with it is stronger.
+    fn known(&self, jump: Ssh) -> Ssh {
+        match self.options.machines.get(&jump.host) {
+            Some(machine) => Ssh {
+                user: jump.user.or(machine.user.clone()),
+                port: jump.port.or(machine.port),
+                ..machine.clone()
+            },
+            None => jump,
         }
     }
-    hops.push(hop(ssh, config)?);
-    Ok(())
 }
 
 fn hop(ssh: &Ssh, config: Config) -> Result<Hop, ConnectError> {
@@ -144,7 +172,9 @@ fn hop(ssh: &Ssh, config: Config) -> Result<Hop, ConnectError> {
         identities,
         known_hosts,
         strict: ssh.known_hosts.is_some(),
-        pins: Vec::new(),
+        pins: ssh.host_key.clone(),
+        also: Vec::new(),
+        is_jump: false,
         rekey: config.rekey,
         host,
         user,
