@@ -58,15 +58,24 @@ pub(super) fn preferred(known: &Known) -> Preferred {
     }
 }
 
-/// What is to be said of a key exchange where OpenSSH may have taken a stronger one.
-pub(super) fn weaker(key_exchange: &str) -> Option<String> {
-    (key_exchange != kex::MLKEM768X25519_SHA256.as_ref()).then(|| {
-        format!(
-            "the key exchange is {key_exchange}, which is not post-quantum: the host does not offer \
-             mlkem768x25519-sha256, and the built-in client has no sntrup761x25519-sha512 that OpenSSH may take \
-             (--transport openssh)"
-        )
-    })
+/// What is to be said of the key exchanges with the jump hosts, by place, and with the host, where OpenSSH may have taken
+/// stronger ones.
+pub(super) fn weaker(jumps: &[(String, String)], host: Option<&str>) -> Option<String> {
+    let is_weaker = |exchange: &str| exchange != kex::MLKEM768X25519_SHA256.as_ref();
+    let host = host.filter(|exchange| is_weaker(exchange));
+    let weak = jumps.iter().filter(|(_, exchange)| is_weaker(exchange));
+    let mut with: Vec<String> =
+        weak.map(|(place, exchange)| format!("with the jump host {place} is {exchange}")).collect();
+    match (with.is_empty(), host) {
+        (true, None) => return None,
+        (true, Some(exchange)) => with.push(format!("is {exchange}")),
+        (false, host) => with.extend(host.map(|exchange| format!("with the host is {exchange}"))),
+    }
+    Some(format!(
+        "the key exchange {}, which is not post-quantum: mlkem768x25519-sha256 is not offered there, and the built-in \
+         client has no sntrup761x25519-sha512 that OpenSSH may take (--transport openssh)",
+        with.join(", and ")
+    ))
 }
 
 #[cfg(test)]
@@ -87,6 +96,22 @@ mod tests {
             }
         }
         assert_eq!(offered.kex.first().map(AsRef::<str>::as_ref), Some("mlkem768x25519-sha256"));
-        assert!(weaker("mlkem768x25519-sha256").is_none() && weaker("curve25519-sha256").is_some());
+    }
+
+    #[test]
+    fn the_weaker_exchange_is_named_wherever_it_is() {
+        let (strong, weak) = ("mlkem768x25519-sha256", "curve25519-sha256");
+        let jump = |exchange: &str| vec![("gate port 22".to_owned(), exchange.to_owned())];
+        let begins = |jumps: &[(String, String)], host, expected: &str| {
+            let text = weaker(jumps, host).unwrap();
+            assert!(text.starts_with(&format!("the key exchange {expected}, which is not")), "{text}");
+        };
+        assert_eq!(weaker(&jump(strong), Some(strong)), None);
+        assert_eq!(weaker(&[], Some(strong)), None);
+        begins(&[], Some(weak), "is curve25519-sha256");
+        begins(&jump(weak), Some(strong), "with the jump host gate port 22 is curve25519-sha256");
+        let both =
+            "with the jump host gate port 22 is curve25519-sha256, and with the host is curve25519-sha256";
+        begins(&jump(weak), Some(weak), both);
     }
 }

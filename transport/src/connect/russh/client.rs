@@ -65,6 +65,8 @@ impl Client {
         let hops = hops(ssh, options)?;
         let mut jumps: Vec<Handle<Guard>> = Vec::new();
         let mut reached = None;
+        // What was agreed with each jump host, by its place.
+        let mut exchanges: Vec<(String, String)> = Vec::new();
         for hop in &hops {
             if let Some((handle, _, _)) = reached.take() {
                 jumps.push(handle);
@@ -76,6 +78,9 @@ impl Client {
                 error if hop.is_jump => ConnectError::JumpHost { place: hop.place(), error: error.into() },
                 error => error,
             })?);
+            if let Some((_, record, _)) = reached.as_ref().filter(|_| hop.is_jump) {
+                exchanges.extend(look(record).key_exchange.clone().map(|exchange| (hop.place(), exchange)));
+            }
         }
         let Some((host, record, authenticated)) = reached else {
             return Err(ConnectError::Other { lines: "the way to the host has no end".into() });
@@ -83,7 +88,7 @@ impl Client {
         let seen = look(&record);
         let info = ConnectionInfo {
             transport: "russh",
-            weaker: seen.key_exchange.as_deref().and_then(algorithms::weaker),
+            weaker: algorithms::weaker(&exchanges, seen.key_exchange.as_deref()),
             key_exchange: seen.key_exchange.clone(),
             host_key: seen.host_key.as_ref().map(ToString::to_string),
             authenticated: Some(authenticated),
