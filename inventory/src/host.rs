@@ -38,6 +38,9 @@ pub struct Ssh {
     pub identity: Option<PathBuf>,
     /// A known_hosts file used in place of the user's.
     pub known_hosts: Option<PathBuf>,
+    /// A file of ssh's configuration that is read in place of the user's.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
     /// SHA-256 fingerprints of the only host keys that are accepted, as `SHA256:…`; known_hosts do not count then.
     #[serde(default)]
     pub host_key: Vec<String>,

@@ -80,6 +80,7 @@ impl Layer {
             port,
             identity: path("identity"),
             known_hosts: path("known-hosts"),
+            config: path("ssh-config"),
             host_key: text("host-key").iter().flat_map(|keys| keys.split(' ')).map(str::to_owned).collect(),
             transport: text("transport").and_then(|name| Transport::parse(&name)),
         }

@@ -18,4 +18,5 @@ pub use layer::{Layer, Said, Setting};
 pub use model::{Chosen, Explained, Feed, Feeding, Inventory, Target};
 pub use read::is_reserved;
 pub use secret::{Secret, SecretError};
+pub use ssh_config::{SshConfig, SshConfigError, SshConfigItem, SshConfigLine};
 pub use transport::{Transport, is_fingerprint};

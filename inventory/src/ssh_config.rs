@@ -1,4 +1,4 @@
-//! The hosts that a user's ssh configuration names.
+//! Files of ssh's configuration, and the hosts that they name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,48 +7,145 @@ use std::path::{Path, PathBuf};
 
 use crate::Ssh;
 use crate::imported::Imported;
+use crate::layer::{Layer, Said, Setting};
 use crate::read::{home_path, is_reserved};
 
 /// How deep files may include others, as ssh has it.
 const DEEPEST: usize = 16;
 
+/// A file of ssh's configuration, with the files that it includes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SshConfig(pub Vec<SshConfigItem>);
+
+/// What stands in such a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshConfigItem {
+    /// A line that says something.
+    Line(SshConfigLine),
+    /// What an included file says.
+    Included(SshConfig),
+}
+
+/// A line that is no comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshConfigLine {
+    /// In small letters.
+    pub keyword: String,
+    /// What it is set to.
+    pub words: Vec<String>,
+    /// The line as it stands there, without blanks around it.
+    pub text: String,
+    /// File and line, for messages.
+    pub place: String,
+}
+
+/// A file of ssh's configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}", file.display())]
+pub struct SshConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl SshConfig {
+    /// Reads a file, and those that it includes.
+    ///
+    /// # Errors
+    /// One of them is there, or is this one, and cannot be read.
+    pub fn read(file: &Path) -> Result<SshConfig, SshConfigError> {
+        read(file, file.parent().unwrap_or(Path::new("")), 0)
+    }
+
+    /// The configuration that a text is, which includes nothing.
+    #[must_use]
+    pub fn parse(file: &Path, text: &str) -> SshConfig {
+        SshConfig(lines(file, text).map(SshConfigItem::Line).collect())
+    }
+}
+
+impl SshConfigLine {
+    /// A line by itself, such as an option on the command line; `None` where it says nothing.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<SshConfigLine> {
+        let text = text.trim();
+        let end = text.find(|c: char| c.is_whitespace() || c == '=')?;
+        let keyword = text.get(..end)?.to_ascii_lowercase();
+        let rest = text.get(end..)?.trim_start();
+        let words = words(rest.strip_prefix('=').unwrap_or(rest));
+        let says = !keyword.is_empty() && !keyword.starts_with('#');
+        says.then(|| SshConfigLine { keyword, words, text: text.to_owned(), place: String::new() })
+    }
+}
+
 impl Imported {
     /// The hosts of a file of ssh's configuration: the names after `Host` that have no wildcard, in the file and in those
-    /// that it includes. How they are reached is left to ssh, which reads the same file.
+    /// that it includes. How they are reached is left to that file.
     ///
     /// # Errors
     /// A file cannot be read.
     pub fn ssh_config(path: &Path) -> Result<Imported, String> {
+        let config = SshConfig::read(path).map_err(|error| format!("{error}: {}", error.source))?;
         let mut names = BTreeSet::new();
-        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-        read(path, &directory, 0, &mut names)?;
-        let hosts = names.into_iter().map(|name| (name, crate::Layer::default()));
+        collect(&config, &mut names);
+        let mut layer = Layer::default();
+        if !is_users(path) {
+            let file = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let place = file.display().to_string();
+            layer.keys.insert("ssh-config", Said { value: Setting::Path(file), place });
+        }
+        let hosts = names.into_iter().map(|name| (name, layer.clone()));
         Ok(Imported { hosts: hosts.collect(), ..Imported::default() })
     }
 }
 
-fn read(path: &Path, directory: &Path, depth: usize, names: &mut BTreeSet<String>) -> Result<(), String> {
-    if depth > DEEPEST {
-        return Err(format!("{}: files include each other without end", path.display()));
-    }
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let text = String::from_utf8_lossy(&bytes);
-    for (keyword, words) in text.lines().filter_map(line) {
-        match keyword.as_str() {
-            "host" => names.extend(words.into_iter().filter(|word| is_name(word))),
-            "include" => {
-                for word in words {
-                    for file in included(&word, directory)
-                        .map_err(|(path, error)| format!("cannot look at {}: {error}", path.display()))?
-                    {
-                        read(&file, directory, depth + 1, names)?;
-                    }
-                }
+/// Whether it is the file that ssh reads by itself.
+fn is_users(path: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    real(path).is_some_and(|path| real(&home_path("~/.ssh/config")) == Some(path))
+}
+
+fn collect(config: &SshConfig, names: &mut BTreeSet<String>) {
+    for item in &config.0 {
+        match item {
+            SshConfigItem::Line(line) if line.keyword == "host" => {
+                names.extend(line.words.iter().filter(|word| is_name(word)).cloned());
             }
-            _ => {}
+            SshConfigItem::Line(_) => {}
+            SshConfigItem::Included(included) => collect(included, names),
         }
     }
-    Ok(())
+}
+
+fn read(file: &Path, directory: &Path, depth: usize) -> Result<SshConfig, SshConfigError> {
+    let failed = |file: &Path, source| SshConfigError { file: file.to_owned(), source };
+    if depth > DEEPEST {
+        return Err(failed(file, io::Error::other("files include each other without end")));
+    }
+    let bytes = fs::read(file).map_err(|error| failed(file, error))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut items = Vec::new();
+    for line in lines(file, &text) {
+        if line.keyword != "include" {
+            items.push(SshConfigItem::Line(line));
+            continue;
+        }
+        for word in &line.words {
+            for found in included(word, directory).map_err(|(file, error)| failed(&file, error))? {
+                items.push(SshConfigItem::Included(read(&found, directory, depth + 1)?));
+            }
+        }
+    }
+    Ok(SshConfig(items))
+}
+
+fn lines<'t>(file: &'t Path, text: &'t str) -> impl Iterator<Item = SshConfigLine> + 't {
+    let numbered = text.lines().enumerate();
+    numbered.filter_map(|(number, text)| {
+        let place = format!("{}, line {}", file.display(), number + 1);
+        SshConfigLine::parse(text).map(|line| SshConfigLine { place, ..line })
+    })
 }
 
 /// A name of one host, which toril can call so.
@@ -56,29 +153,23 @@ fn is_name(word: &str) -> bool {
     !word.contains(['*', '?', '!']) && !is_reserved(word) && Ssh::parse(word).is_ok()
 }
 
-/// A line's keyword, in small letters, and its words.
-fn line(line: &str) -> Option<(String, Vec<String>)> {
-    let line = line.trim();
-    let end = line.find(|c: char| c.is_whitespace() || c == '=')?;
-    let keyword = line.get(..end)?.to_ascii_lowercase();
-    let rest = line.get(end..)?.trim_start();
-    let rest = rest.strip_prefix('=').unwrap_or(rest);
-    (!keyword.is_empty() && !keyword.starts_with('#')).then(|| (keyword, words(rest)))
-}
-
-/// Words, of which some stand in quotes; a `#` before a word ends them.
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next().filter(|first| *first != '#') {
-        let (word, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
-        };
-        if !word.is_empty() || first == '"' {
-            words.push(word.to_owned());
+/// Words, in which what stands in double quotes may have spaces; a `#` before a word ends them.
+fn words(value: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in value.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            c if c.is_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            '#' if word.is_empty() && !quoted => return words,
+            c => word.push(c),
         }
-        rest = after.trim_start();
+    }
+    if !word.is_empty() {
+        words.push(word);
     }
     words
 }
@@ -144,6 +235,9 @@ mod tests {
         );
         let imported = Imported::ssh_config(&directory.path().join("config")).unwrap();
         assert_eq!(imported.hosts.keys().collect::<Vec<_>>(), ["inner-1", "one", "three", "two"]);
+        let layer = &imported.hosts["inner-1"];
+        let file = layer.ssh("inner-1").config.unwrap();
+        assert!(file.is_absolute() && file.ends_with("config"), "{file:?}");
         write("config", "Include config\n");
         assert!(Imported::ssh_config(&directory.path().join("config")).unwrap_err().contains("without end"));
         let absent = Imported::ssh_config(&directory.path().join("absent")).unwrap_err();
@@ -166,9 +260,15 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_line_makes_it_panic(text in ".*") {
-            if let Some((keyword, _)) = line(&text) {
-                proptest::prop_assert!(!keyword.is_empty());
+            if let Some(line) = SshConfigLine::parse(&text) {
+                proptest::prop_assert!(!line.keyword.is_empty());
             }
+        }
+
+        #[test]
+        fn quoted_values_keep_their_spaces(words_in in proptest::collection::vec("[a-z~/][a-z /]{0,8}", 1..4)) {
+            let text = words_in.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join("  ");
+            proptest::prop_assert_eq!(words(&text), words_in);
         }
     }
 }

@@ -268,6 +268,9 @@ fn arguments(ssh: &Ssh, options: &Options, files: [&Path; 2], interactive: bool)
 /// What of it says which host is meant and how it is to be reached.
 pub(super) fn settings(ssh: &Ssh, options: &Options, interactive: bool) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
+    if let Some(file) = &ssh.config {
+        arguments.extend(["-F".into(), file.into()]);
+    }
     let mut option = |text: String| arguments.extend(["-o".into(), text.into()]);
     let persist = options.standing.map_or(u64::from(PERSIST), |time| time.as_secs().max(1));
     option(format!("ControlPersist={persist}"));
@@ -310,6 +313,9 @@ fn quoted(path: &Path) -> String {
 /// The command with which a person connects to the same host.
 fn by_hand(ssh: &Ssh, options: &Options) -> String {
     let mut command = "ssh".to_owned();
+    if let Some(file) = &ssh.config {
+        command += &format!(" -F {}", file.display());
+    }
     if let Some(file) = &ssh.known_hosts {
         command += &format!(" -o UserKnownHostsFile={}", quoted(file));
     }

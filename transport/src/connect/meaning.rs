@@ -27,7 +27,10 @@ pub(super) async fn of(program: &Path, ssh: &Ssh, options: &Options) -> Result<S
         if asked > MOST_HOPS {
             break;
         }
-        let said = ask(program, ["--", &format!("ssh://{jump}")].map(OsString::from).into(), options).await?;
+        // As ssh passes it on.
+        let config = ssh.config.iter().flat_map(|file| [OsString::from("-F"), file.into()]);
+        let host = ["--", &format!("ssh://{jump}")].map(OsString::from);
+        let said = ask(program, config.chain(host).collect(), options).await?;
         jumps.extend(self::jumps(&said));
         all += &said;
     }

@@ -16,6 +16,7 @@ by_both!(
     each_failure_has_its_message,
     an_sshd_that_turns_some_away_is_asked_again,
     questions_about_several_hosts_come_one_by_one,
+    a_host_is_reached_by_the_configuration_that_names_it,
 );
 
 async fn failure(ssh: &Ssh) -> ConnectError {
@@ -478,4 +479,28 @@ async fn questions_about_several_hosts_come_one_by_one() {
         let line = lines.lines().find(|line| line.starts_with(&format!("[127.0.7.1]:{port} ")));
         assert_eq!(line.is_some_and(|line| line.contains(key)), is_accepted, "{lines}");
     }
+}
+
+async fn a_host_is_reached_by_the_configuration_that_names_it() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let (file, more) = (at.join("lab_config"), at.join("more"));
+    let included = format!(
+        "Host labhost gate\n HostName 127.0.7.1\n Port {}\n User root\n IdentityFile {1}/id\n UserKnownHostsFile {1}/known_hosts\n",
+        server.ssh.port.unwrap(),
+        at.display()
+    );
+    fs::write(&more, included).unwrap();
+    fs::write(&file, format!("Host labhost\n ProxyJump gate\nHost *\n Include {}\n", more.display()))
+        .unwrap();
+    let ssh = Ssh { host: "labhost".into(), config: Some(file), ..Ssh::default() };
+    connect(&host(ssh), &options()).await.unwrap().close().await;
+    assert_eq!(
+        server.log().matches("Accepted publickey").count(),
+        2,
+        "the jump host is one of that file as well"
+    );
 }

@@ -59,6 +59,7 @@ pub(super) fn connection(client: &Client) -> Option<Check> {
 
 fn by_openssh(ssh: &Ssh, way: &Way) -> Vec<Check> {
     let mut arguments: Vec<String> = vec!["-G".into()];
+    arguments.extend(ssh.config.iter().flat_map(|file| ["-F".into(), file.display().to_string()]));
     arguments.extend(way.options.ssh_options.iter().flat_map(|option| ["-o".into(), option.clone()]));
     arguments.extend(ssh.user.iter().flat_map(|user| ["-l".into(), user.clone()]));
     arguments.extend(ssh.port.iter().flat_map(|port| ["-p".into(), port.to_string()]));

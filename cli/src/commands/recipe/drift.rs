@@ -135,7 +135,8 @@ fn root_shell(host: &Host, ssh_options: &[String]) -> Command {
             let own = ssh_options.iter().flat_map(|option| ["-o".to_owned(), option.clone()]);
             let port = ssh.port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]);
             let user = ssh.user.iter().flat_map(|user| ["-l".to_owned(), user.clone()]);
-            let words = own.chain(batch).chain(port).chain(user);
+            let file = ssh.config.iter().flat_map(|file| ["-F".to_owned(), file.display().to_string()]);
+            let words = file.chain(own).chain(batch).chain(port).chain(user);
             Command::new("ssh", words.chain(["--".to_owned(), ssh.host.clone(), SHELL.to_owned()]))
         }
     }

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use toril_inventory::{SshConfig, SshConfigItem, SshConfigLine};
+
 use super::super::error::ConnectError;
 use super::pattern::any_matches;
 
@@ -27,49 +29,101 @@ impl Config {
         let mut config = Config::default();
         for option in options {
             let wrong = || ConnectError::Option { option: option.clone() };
-            let (key, value) = key_and_value(option).ok_or_else(wrong)?;
-            if config.take(&key, value) != Taken::Yes {
+            let line = SshConfigLine::parse(option).ok_or_else(wrong)?;
+            if config.take(&line) != Taken::Yes {
                 return Err(wrong());
             }
         }
         Ok(config)
     }
 
-    /// Adds what the user's file says of a host; what is set already stays.
+    /// Adds what a file says of a host; what is set already stays.
     pub(super) fn add_file(&mut self, file: &Path, host: &str) -> Result<(), ConnectError> {
-        match fs::read_to_string(file) {
-            Ok(text) => self.add(&text, host, file),
+        let read = SshConfig::read(file)
+            .map_err(|error| ConnectError::Configuration { file: error.file, source: error.source })?;
+        self.add(&read, host, &Holds::Yes)
+    }
+
+    /// The same of the user's own file, which may not be there.
+    pub(super) fn add_users_file(&mut self, file: &Path, host: &str) -> Result<(), ConnectError> {
+        match fs::symlink_metadata(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(ConnectError::Configuration { file: file.to_owned(), source }),
+            _ => self.add_file(file, host),
         }
     }
 
-    fn add(&mut self, text: &str, host: &str, file: &Path) -> Result<(), ConnectError> {
-        let mut holds = true;
-        for (number, line) in text.lines().enumerate() {
-            let Some((key, value)) = key_and_value(line) else { continue };
-            match key.as_str() {
-                "host" => holds = any_matches(words(value).iter().map(String::as_str), host),
-                // Other conditions than this one are not understood, so what they guard does not hold.
-                "match" => holds = value.eq_ignore_ascii_case("all"),
-                _ if !holds => {}
+    /// `above`: whether what stands at the place of this holds.
+    fn add(&mut self, read: &SshConfig, host: &str, above: &Holds) -> Result<(), ConnectError> {
+        let mut holds = above.clone();
+        for item in &read.0 {
+            let line = match item {
+                SshConfigItem::Line(line) => line,
+                SshConfigItem::Included(included) => {
+                    self.add(included, host, &holds)?;
+                    continue;
+                }
+            };
+            match line.keyword.as_str() {
+                "host" => {
+                    holds = above.and(Holds::of(any_matches(line.words.iter().map(String::as_str), host)))
+                }
+                "match" => holds = above.and(self.condition(line, host)),
+                _ if holds == Holds::No => {}
                 _ => {
-                    if self.take(&key, value) == Taken::Needed {
-                        let place = format!("{}, line {}", file.display(), number + 1);
-                        return Err(ConnectError::NeedsOpenssh {
-                            what: format!("{} ({place})", line.trim()),
-                        });
+                    let mut with = self.clone();
+                    let taken = with.take(line);
+                    if let Holds::Perhaps(condition) = &holds
+                        && (taken == Taken::Needed || with != *self)
+                    {
+                        return Err(needed(condition));
                     }
+                    if taken == Taken::Needed {
+                        return Err(needed(line));
+                    }
+                    *self = with;
                 }
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, key: &str, value: &str) -> Taken {
-        let words = words(value);
+    /// Whether the conditions of a `Match` hold. Not all are understood; what one of them rules out does not matter.
+    fn condition(&self, line: &SshConfigLine, host: &str) -> Holds {
+        let name = self.host_name.as_ref().map_or_else(|| host.to_owned(), |name| name.replace("%h", host));
+        let mut all = Holds::Yes;
+        let mut words = line.words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            let (wanted, criterion) = match word.strip_prefix('!') {
+                Some(criterion) => (false, criterion.to_lowercase()),
+                None => (true, word.to_lowercase()),
+            };
+            let text = match criterion.as_str() {
+                "all" => {
+                    all = all.and(Holds::of(wanted));
+                    continue;
+                }
+                "host" => name.as_str(),
+                "originalhost" => host,
+                "canonical" | "final" => {
+                    all = all.and(Holds::Perhaps(line.clone()));
+                    continue;
+                }
+                _ => {
+                    words.next();
+                    all = all.and(Holds::Perhaps(line.clone()));
+                    continue;
+                }
+            };
+            let matches = any_matches(words.next().unwrap_or_default().split(','), text);
+            all = all.and(Holds::of(matches == wanted));
+        }
+        all
+    }
+
+    fn take(&mut self, line: &SshConfigLine) -> Taken {
+        let words = line.words.clone();
         let one = words.first().cloned().unwrap_or_default();
-        match key {
+        match line.keyword.as_str() {
             "hostname" => first(&mut self.host_name, Some(one)),
             "user" => first(&mut self.user, Some(one)),
             "port" => first(&mut self.port, one.parse().ok()),
@@ -101,6 +155,35 @@ enum Taken {
     Needed,
 }
 
+/// Whether the lines of a block are said of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Holds {
+    Yes,
+    No,
+    /// By a condition that only OpenSSH can judge.
+    Perhaps(SshConfigLine),
+}
+
+impl Holds {
+    fn of(holds: bool) -> Holds {
+        if holds { Holds::Yes } else { Holds::No }
+    }
+
+    /// Whether this and something else hold.
+    fn and(&self, other: Holds) -> Holds {
+        match (self, other) {
+            (Holds::No, _) | (_, Holds::No) => Holds::No,
+            (Holds::Perhaps(line), _) => Holds::Perhaps(line.clone()),
+            (Holds::Yes, other) => other,
+        }
+    }
+}
+
+/// The host cannot be reached rightly without what this line says.
+fn needed(line: &SshConfigLine) -> ConnectError {
+    ConnectError::NeedsOpenssh { what: format!("{} ({})", line.text, line.place) }
+}
+
 fn first<T>(slot: &mut Option<T>, value: Option<T>) -> Taken {
     if value.is_none() {
         return Taken::No;
@@ -109,39 +192,6 @@ fn first<T>(slot: &mut Option<T>, value: Option<T>) -> Taken {
         *slot = value;
     }
     Taken::Yes
-}
-
-/// `Key value` or `Key=value`, the key in lower case; `None` for comments and empty lines.
-fn key_and_value(line: &str) -> Option<(String, &str)> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return None;
-    }
-    let end = line.find(|c: char| c.is_whitespace() || c == '=')?;
-    let (key, rest) = line.split_at(end);
-    let rest = rest.trim_start();
-    Some((key.to_lowercase(), rest.strip_prefix('=').unwrap_or(rest).trim()))
-}
-
-/// Words, of which those in double quotes may have spaces.
-fn words(value: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for c in value.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            c if c.is_whitespace() && !quoted => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-            }
-            '#' if word.is_empty() && !quoted && !words.is_empty() => return words,
-            c => word.push(c),
-        }
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
 }
 
 /// Bytes, as in `1G`; `default` and what is no number is none.
@@ -163,7 +213,8 @@ mod tests {
 
     fn of(text: &str, host: &str) -> Result<Config, String> {
         let mut config = Config::default();
-        config.add(text, host, Path::new("c")).map_err(|error| error.to_string()).map(|()| config)
+        let read = SshConfig::parse(Path::new("c"), text);
+        config.add(&read, host, &Holds::Yes).map_err(|error| error.to_string()).map(|()| config)
     }
 
     #[test]
@@ -179,15 +230,60 @@ mod tests {
 
     #[test]
     fn what_would_lead_elsewhere_is_refused_with_its_place() {
-        let text = "Host a\n ProxyCommand nc %h %p\nHost b\n HostKeyAlias c\nMatch user x\n Port 99\n";
+        let text = "Host a\n ProxyCommand nc %h %p\nHost b\n HostKeyAlias c\n\
+                    Host d\n Port 1\nMatch user x\n Port 99\nHost c\n";
         assert!(of(text, "a").unwrap_err().contains("ProxyCommand nc %h %p (c, line 2)"));
         assert!(of(text, "b").unwrap_err().contains("line 4"));
-        assert_eq!(of(text, "c").unwrap(), Config::default());
+        assert!(of(text, "c").unwrap_err().contains("Match user x (c, line 7)"));
+        assert_eq!(of(text, "d").unwrap().port, Some(1), "it has a port already");
+        let forwards = "Match exec true\n ForwardAgent yes\n LocalForward 1 h:1\n";
+        assert_eq!(of(forwards, "c").unwrap(), Config::default(), "it leads nowhere else");
         let options = |text: &str| Config::of_options(&[text.to_owned()]);
         assert_eq!(options("RekeyLimit=2M").unwrap().rekey, Some(2 << 20));
         for wrong in ["StrictHostKeyChecking=no", "Port=x", "nonsense", ""] {
             assert!(matches!(options(wrong), Err(ConnectError::Option { .. })), "{wrong}");
         }
+    }
+
+    #[test]
+    fn conditions_that_are_understood_are_followed() {
+        for (condition, port) in [
+            ("all", Some(99)),
+            ("host 203.0.113.*", Some(99)),
+            ("originalhost web,db", Some(99)),
+            ("!originalhost db", Some(99)),
+            ("originalhost db", None),
+            ("originalhost db exec \"true\"", None),
+            ("host web", None),
+        ] {
+            let text = format!("Host web\n HostName 203.0.113.7\nMatch {condition}\n Port 99\n");
+            assert_eq!(of(&text, "web").unwrap().port, port, "{condition}");
+        }
+        for condition in ["exec true", "final", "user x", "originalhost web localuser x", "something new"] {
+            assert!(of(&format!("Match {condition}\n Port 99\n"), "web").is_err(), "{condition}");
+        }
+    }
+
+    #[test]
+    fn included_files_are_read_where_they_are_included() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        write("config", "Host web\n Include of-web\nHost *\n Include more-*\n Port 22\n");
+        write("of-web", "User anna\nHost db\n Port 2\nMatch exec true\n");
+        write("more-1", "Host web db\n Port 2222\n");
+        let of = |host: &str| {
+            let mut config = Config::default();
+            config.add_users_file(&directory.path().join("config"), host).map(|()| config)
+        };
+        let (web, db) = (of("web").unwrap(), of("db").unwrap());
+        assert_eq!((web.user.as_deref(), web.port), (Some("anna"), Some(2222)));
+        assert_eq!((db.user.as_deref(), db.port), (None, Some(2222)));
+        assert_eq!(of("other").unwrap().port, Some(22));
+        write("more-1", "Match exec true\n Port 99\n");
+        let error = of("other").unwrap_err().to_string();
+        assert!(error.contains("Match exec true") && error.contains("more-1, line 1"), "{error}");
+        fs::remove_file(directory.path().join("config")).unwrap();
+        assert_eq!(of("web").unwrap(), Config::default());
     }
 
     proptest! {
@@ -199,12 +295,6 @@ mod tests {
             let text = blocks.iter().map(|(of, port)| format!("Host {}\n\tpOrt = {port}\n", patterns[*of].0));
             let expected = blocks.iter().find(|(of, _)| patterns[*of].1).map(|(_, port)| *port);
             prop_assert_eq!(of(&text.collect::<String>(), "web").unwrap().port, expected);
-        }
-
-        #[test]
-        fn quoted_values_keep_their_spaces(words_in in proptest::collection::vec("[a-z~/][a-z /]{0,8}", 1..4)) {
-            let text = words_in.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join("  ");
-            prop_assert_eq!(words(&text), words_in);
         }
 
         #[test]

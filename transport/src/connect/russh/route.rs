@@ -110,15 +110,17 @@ impl Way<'_> {
             });
         }
         let mut config = given.clone();
-        if let Some(home) = home() {
-            config.add_file(&home.join(".ssh/config"), &ssh.host)?;
+        match (&ssh.config, home()) {
+            (Some(file), _) => config.add_file(file, &ssh.host)?,
+            (None, Some(home)) => config.add_users_file(&home.join(".ssh/config"), &ssh.host)?,
+            (None, None) => {}
         }
         let jumps = config.jump.as_ref().filter(|jump| with_jumps && !jump.eq_ignore_ascii_case("none"));
         for (number, jump) in jumps.iter().flat_map(|jumps| jumps.split(',')).enumerate() {
             let text = jump.trim().trim_start_matches("ssh://");
             let jump = Ssh::parse(text)
                 .map_err(|error| ConnectError::Other { lines: format!("the jump host {error}") })?;
-            let jump = self.known(jump);
+            let jump = self.known(Ssh { config: ssh.config.clone(), ..jump });
             // As in OpenSSH, the first one may be behind others.
             self.add(&jump, &Config { rekey: given.rekey, ..Config::default() }, number == 0)?;
         }
