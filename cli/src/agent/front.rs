@@ -18,6 +18,7 @@ use toril_transport::{BLOB_PIECE, FrameError, FrameReader, FrameWriter, Incoming
 
 use super::attachments::{Attachments, ReceiveError};
 use super::journal::{BEGINNING, FollowError, follow, prepare};
+use super::large::{self, SendError};
 use super::run_directory::RunDirectory;
 use super::{Entry, Order, Report, Request, RunEvent};
 
@@ -70,7 +71,11 @@ pub(crate) fn front() -> Result<(), FrontError> {
     while let Ok(received) = client.requests.recv() {
         match received? {
             Some(Incoming::Message(request)) => {
-                let last = serve(request, &client, &mut writer)?;
+                let last = match serve(request, &client, &mut writer) {
+                    // Nothing of it was sent.
+                    Err(FrontError::Frame(error @ FrameError::TooBig { .. })) => refused(error),
+                    other => other?,
+                };
                 writer.send(&last)?;
             }
             Some(Incoming::Blob(_)) => writer.send(&refused("a blob that belongs to no request"))?,
@@ -388,10 +393,20 @@ fn followed(
     // A run that has ended is followed all the same where this cannot be had, as on a disk that is full.
     let _followed = run.hold_followed().ok();
     writer.send(&Report::Following { run: run.name() })?;
-    let mut send = |entry: Entry| writer.send(&Report::Entry(Box::new(entry))).map_err(io::Error::other);
+    let mut send = |entry: Entry| {
+        large::send(writer, entry, large::MOST).map_err(|error| match error {
+            SendError::TooLarge { .. } => FollowError::TooLarge {
+                error: error.to_string(),
+                journal: run.journal().display().to_string(),
+            },
+            SendError::Frame(error) => FollowError::Io(io::Error::other(error)),
+        })
+    };
     match follow(run, from, &client.gone, &mut send) {
         Ok(()) => Ok(Report::Done),
-        Err(error @ (FollowError::Died(_) | FollowError::Entry(_))) => Ok(refused(error)),
+        Err(error @ (FollowError::Died(_) | FollowError::Entry(_) | FollowError::TooLarge { .. })) => {
+            Ok(refused(error))
+        }
         Err(FollowError::Io(error)) => Err(error.into()),
     }
 }

@@ -104,6 +104,10 @@ pub(crate) enum FollowError {
     Io(#[from] io::Error),
     #[error("the run's journal has an entry that cannot be read: {0}")]
     Entry(#[from] serde_json::Error),
+    #[error(
+        "the run cannot be told to its end: {error}; `{journal}` on the host has all of it, one entry a line"
+    )]
+    TooLarge { error: String, journal: String },
     #[error("the agent's worker died before the run ended{0}; give the same command again")]
     Died(String),
 }
@@ -114,7 +118,7 @@ pub(crate) fn follow(
     run: &RunDirectory,
     from: u64,
     unwanted: &AtomicBool,
-    each: &mut dyn FnMut(Entry) -> io::Result<()>,
+    each: &mut dyn FnMut(Entry) -> Result<(), FollowError>,
 ) -> Result<(), FollowError> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
         .map_err(io::Error::from)?;

@@ -4,6 +4,7 @@
 mod attachments;
 mod front;
 mod journal;
+mod large;
 mod protocol;
 mod run_directory;
 mod verify;
@@ -11,6 +12,7 @@ mod watcher;
 mod worker;
 
 pub(crate) use front::front;
+pub(crate) use large::Pieces;
 pub(crate) use protocol::{
     Attached, Attachment, Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent,
 };

@@ -142,6 +142,10 @@ pub(crate) enum Report {
     },
     /// An entry of its journal.
     Entry(Box<Entry>),
+    /// An entry that is larger than a message may be: blobs with its JSON text follow, of this many bytes together.
+    LargeEntry {
+        size: u64,
+    },
     /// An archive follows, of this many bytes and with this hash.
     Artifacts {
         size: u64,

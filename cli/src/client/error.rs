@@ -30,6 +30,9 @@ pub(crate) enum ClientError {
         "the connection was lost before the host said whether the run has begun, and could not be had again: {last}"
     )]
     LostBefore { host: String, last: String },
+    /// The user has left while the connection was lost.
+    #[error("interrupted while the connection was lost, so the run was not asked to end: {last}")]
+    LeftLost { host: String, run: Option<String>, last: String },
     /// The host was asked to reboot, and was not seen again.
     #[error("the host did not come back within {} s after its reboot: {last}", deadline.as_secs())]
     NotBack { host: String, deadline: Duration, last: String },
@@ -94,6 +97,12 @@ impl ClientError {
             ClientError::Lost { host, run, .. } => {
                 Some(format!("the run goes on by itself: `toril attach {host} {run}` shows how it ends"))
             }
+            ClientError::LeftLost { host, run: Some(run), .. } => Some(format!(
+                "the run goes on by itself: `toril cancel {host} {run}` ends it, `toril attach {host} {run}` shows how it ends"
+            )),
+            ClientError::LeftLost { host, run: None, .. } => Some(format!(
+                "if the run has begun, it goes on by itself: `toril attach {host}` shows the host's newest"
+            )),
             ClientError::NotBack { host, .. } => Some(format!(
                 "look at the host's console, as its provider shows it; once it is up, the same command goes on with \
                  `{host}`; a host that only takes longer is given more time by --reboot-timeout"

@@ -11,6 +11,12 @@ use crate::interrupt::Interrupts;
 /// How long a lost connection is tried to be had again.
 const RECONNECT: Duration = Duration::from_secs(30);
 
+/// How long to wait between two attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How much longer it is tried after an interrupt: over a connection that is there again, the run can be asked to end.
+const PARTING: Duration = Duration::from_secs(3);
+
 /// What is told to who follows a run.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and most are the large one")]
 pub(crate) enum Told {
@@ -80,7 +86,8 @@ impl Client {
     ) -> Result<Ended, ClientError> {
         let run = match self.open(&opening, interrupts, tell).await {
             Err(lost) if lost.is_loss() => {
-                self.open_again(&opening, &lost, RECONNECT, interrupts, tell).await?
+                let loss = Loss { until: Instant::now() + RECONNECT, again: false, stopping: false };
+                self.open_again(&opening, &lost, loss, interrupts, tell).await?
             }
             other => other?,
         };
@@ -90,6 +97,7 @@ impl Client {
         let mut stopping = false;
         let mut input = self.input.take();
         let mut patience = RECONNECT;
+        let mut losses = Losses::new(Instant::now());
         loop {
             let report = tokio::select! {
                 report = self.report() => report,
@@ -115,6 +123,9 @@ impl Client {
             };
             match report {
                 Ok(Report::Entry(entry)) => {
+                    if entry.number >= seen {
+                        losses.has_grown();
+                    }
                     seen = entry.number + 1;
                     match &entry.event {
                         RunEvent::Ended { ended: end } => ended = Some(end.clone()),
@@ -133,7 +144,9 @@ impl Client {
                         return Ok(rebooting);
                     }
                     let opening = Opening::Attach { run: Some(run.clone()), from: seen };
-                    self.open_again(&opening, &lost, patience, interrupts, tell).await?;
+                    let loss = losses.next(Instant::now(), patience, stopping);
+                    self.open_again(&opening, &lost, loss, interrupts, tell).await?;
+                    losses.is_open(Instant::now());
                     if stopping {
                         // The first may have been lost with the connection.
                         self.stop(&run).await;
@@ -181,15 +194,41 @@ impl Client {
         &mut self,
         opening: &Opening<'_>,
         lost: &ClientError,
-        patience: Duration,
+        loss: Loss,
         interrupts: &Interrupts,
         tell: &mut dyn FnMut(Told),
     ) -> Result<String, ClientError> {
-        let until = Instant::now() + patience;
-        let mut last = super::chain(lost);
+        let last = super::chain(lost);
         tell(Told::Lost(last.clone()));
+        let left = async {
+            interrupts.first().await;
+            sleep(PARTING).await;
+        };
+        tokio::select! {
+            opened = self.try_again(opening, last.clone(), loss, interrupts, tell) => opened,
+            () = left, if !loss.stopping => {
+                let run = match opening {
+                    Opening::Attach { run, .. } => run.clone(),
+                    _ => None,
+                };
+                Err(ClientError::LeftLost { host: self.host.name.clone(), run, last })
+            }
+        }
+    }
+
+    async fn try_again(
+        &mut self,
+        opening: &Opening<'_>,
+        mut last: String,
+        loss: Loss,
+        interrupts: &Interrupts,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<String, ClientError> {
         let options = self.way.options.clone();
-        while Instant::now() < until {
+        if loss.again {
+            sleep(PAUSE).await;
+        }
+        while Instant::now() < loss.until {
             let opened = match self.connect_again(&options).await {
                 Ok(()) => self.open(opening, interrupts, tell).await,
                 Err(error) => Err(error),
@@ -204,13 +243,57 @@ impl Client {
                 ) => return Err(error),
                 Err(error) => last = super::chain(&error),
             }
-            sleep(Duration::from_secs(1)).await;
+            sleep(PAUSE).await;
         }
         let host = self.host.name.clone();
         Err(match opening {
             Opening::Attach { run: Some(run), .. } => ClientError::Lost { host, run: run.clone(), last },
             _ => ClientError::LostBefore { host, last },
         })
+    }
+}
+
+/// A connection that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    /// How long it is tried to be had again.
+    until: Instant,
+    /// Whether the last one was of no use either.
+    again: bool,
+    /// Whether the run was asked to end already.
+    stopping: bool,
+}
+
+/// Connections that were lost one after the other. That one can be had is no success yet: patience starts anew when it
+/// has brought something that was not seen before.
+struct Losses {
+    opened: Instant,
+    /// When the patience ends that began with the first loss since then.
+    until: Option<Instant>,
+}
+
+impl Losses {
+    fn new(opened: Instant) -> Losses {
+        Losses { opened, until: None }
+    }
+
+    /// More of the run was seen.
+    fn has_grown(&mut self) {
+        self.until = None;
+    }
+
+    /// There is a connection again.
+    fn is_open(&mut self, now: Instant) {
+        self.opened = now;
+    }
+
+    fn next(&mut self, now: Instant, patience: Duration, stopping: bool) -> Loss {
+        // It was a good one, of a run that had nothing to say.
+        if now >= self.opened + RECONNECT {
+            self.until = None;
+        }
+        let again = self.until.is_some();
+        Loss { until: *self.until.get_or_insert(now + patience), again, stopping }
     }
 }
 
@@ -226,4 +309,29 @@ async fn next(input: &mut Option<mpsc::Receiver<Typed>>) -> Option<Typed> {
 fn token() -> String {
     // The only randomness of the standard library: the keys of this hash.
     format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_starts_anew_only_with_something_new() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let loss = |until, again| Loss { until: at(until), again, stopping: false };
+        let mut losses = Losses::new(start);
+        assert_eq!(losses.next(at(1), RECONNECT, false), loss(31, false));
+        // Each attempt is answered, and brings nothing.
+        for second in 2..40 {
+            losses.is_open(at(second));
+            assert_eq!(losses.next(at(second), RECONNECT, false), loss(31, true));
+        }
+        losses.is_open(at(40));
+        losses.has_grown();
+        assert_eq!(losses.next(at(41), RECONNECT, false), loss(71, false));
+        // A run that says nothing for long is no loss by itself.
+        losses.is_open(at(42));
+        assert_eq!(losses.next(at(300), RECONNECT, false), loss(330, false));
+    }
 }

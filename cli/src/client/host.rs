@@ -12,7 +12,7 @@ use toril_transport::{
 };
 
 use super::{ClientError, Typed};
-use crate::agent::{Report, Request};
+use crate::agent::{Pieces, Report, Request};
 
 /// How long the end of a connection that is of no use any more may take.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -39,6 +39,8 @@ pub(crate) struct Client {
 struct Link {
     connection: Connection,
     channel: Channel,
+    /// What has come of an entry that comes in pieces. Kept here, as receiving may be dropped between two of them.
+    pieces: Option<Pieces>,
 }
 
 /// A host that has been logged in to.
@@ -102,13 +104,13 @@ impl Client {
             started = connection.start_agent(&image, &self.way.sudo).await;
         }
         let channel = started?;
-        self.link = Some(Link { connection, channel });
+        self.link = Some(Link { connection, channel, pieces: None });
         Ok(())
     }
 
     /// Gives the connection up. What was begun on the host goes on there.
     pub(super) async fn disconnect(&mut self) {
-        if let Some(Link { connection, channel }) = self.link.take() {
+        if let Some(Link { connection, channel, .. }) = self.link.take() {
             drop(channel);
             // One that hangs is left to itself.
             let _ = timeout(LEAVE, connection.close()).await;
@@ -205,7 +207,7 @@ impl Client {
 
     /// Ends the agent and the connection in an orderly way.
     pub(crate) async fn close(self) -> Result<(), ClientError> {
-        if let Some(Link { connection, channel }) = self.link {
+        if let Some(Link { connection, channel, .. }) = self.link {
             channel.close().await?;
             connection.close().await;
         }
@@ -221,11 +223,28 @@ impl Client {
     }
 
     pub(super) async fn report(&mut self) -> Result<Report, ClientError> {
-        match self.channel()?.receive().await? {
-            Some(Incoming::Message(Report::Refused { reason })) => Err(ClientError::Refused(reason)),
-            Some(Incoming::Message(Report::NoneOf { who })) => Err(ClientError::NoneOf(who)),
-            Some(Incoming::Message(report)) => Ok(report),
-            Some(Incoming::Blob(_)) | None => Err(ClientError::Unexpected),
+        let link = self.link.as_mut().ok_or(ClientError::NotConnected)?;
+        loop {
+            match link.channel.receive().await? {
+                Some(Incoming::Blob(piece)) => {
+                    link.pieces.as_mut().ok_or(ClientError::Unexpected)?.take(&piece);
+                    if let Some(all) = link.pieces.take_if(|pieces| pieces.are_all()) {
+                        let entry = all.entry().ok_or(ClientError::Unexpected)?;
+                        return Ok(Report::Entry(Box::new(entry)));
+                    }
+                }
+                // Nothing comes between them.
+                Some(Incoming::Message(_)) if link.pieces.is_some() => return Err(ClientError::Unexpected),
+                Some(Incoming::Message(Report::LargeEntry { size })) => {
+                    link.pieces = Some(Pieces::announced(size).ok_or(ClientError::Unexpected)?);
+                }
+                Some(Incoming::Message(Report::Refused { reason })) => {
+                    return Err(ClientError::Refused(reason));
+                }
+                Some(Incoming::Message(Report::NoneOf { who })) => return Err(ClientError::NoneOf(who)),
+                Some(Incoming::Message(report)) => return Ok(report),
+                None => return Err(ClientError::Unexpected),
+            }
         }
     }
 

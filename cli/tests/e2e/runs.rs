@@ -160,3 +160,24 @@ fn a_run_is_seen_again_from_its_beginning() {
     toril(&["attach", &host]).exits(4).shows("failed bad").shows("exit status 3: why").shows("| why");
     toril(&["attach", &host, "19700101-1"]).exits(1).shows("knows of no run 19700101-1");
 }
+
+/// Each test is within what is kept of one; together they are more than one frame of the protocol holds.
+#[test]
+fn cases_of_any_size_are_told_to_the_end() {
+    let Some(sandbox) = Sandbox::fresh("large") else { return };
+    let test = |name: &str, cases: u32, length: u32| {
+        format!(
+            "[[test]]\nname = \"{name}\"\ncases = \"toril\"\ncommand = [\"sh\", \"-c\", \"p=$(head -c {length} /dev/zero | tr '\\\\0' B); \
+             i=0; while [ $i -lt {cases} ]; do echo \\\"case $i-$p: PASSED\\\"; i=$((i+1)); done\"]\n"
+        )
+    };
+    let tests: String = (0..5).map(|number| test(&format!("within{number}"), 3600, 1100)).collect();
+    let suite = document(&format!("run-as = \"nobody\"\n{tests}{}", test("beyond", 9000, 1500)));
+    let run = toril(&["test", "--suite", &suite.path(), &sandbox.host()]).exits(4);
+    run.shows("passed within4")
+        .shows("failed beyond")
+        .shows("more than 4 MiB of cases were reported")
+        .hides("the connection was lost")
+        .takes_at_most(Duration::from_secs(90));
+    sandbox.is_clean();
+}

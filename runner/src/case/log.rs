@@ -15,6 +15,8 @@ pub(crate) struct CaseLog {
     pub late: Vec<String>,
     /// Whether there were more than are kept.
     pub too_many: bool,
+    /// Whether their names and reasons were longer than is kept.
+    pub too_long: bool,
     /// Whether the line came without which the report is none.
     pub has_header: bool,
     /// How many cases the report itself says that it has, and why where it says none; of TAP.
@@ -24,6 +26,8 @@ pub(crate) struct CaseLog {
     /// What is wrong with the report itself.
     pub faults: Vec<String>,
     ended: bool,
+    /// Of the names and reasons in `cases`.
+    bytes: usize,
     /// Where each case is in `cases`, by what tells it from others, and whether it came again.
     index: HashMap<String, (usize, bool)>,
     /// How many cases came under each name; of TAP, where a number tells cases apart.
@@ -33,6 +37,9 @@ pub(crate) struct CaseLog {
 
 /// More cases than this are not kept: a guest gone wild must fill neither the memory nor the report.
 pub(crate) const MOST_CASES: usize = 10_000;
+
+/// Nor are more bytes than this kept of their names and reasons, for the same reason.
+pub(crate) const MOST_BYTES: usize = 4 << 20;
 
 /// More faults than this are not kept.
 const MOST_FAULTS: usize = 16;
@@ -104,7 +111,7 @@ impl CaseLog {
         let known = self.index.get(&key).map(|(index, _)| *index);
         let name = match known.and_then(|index| self.cases.get(index)) {
             Some(case) => case.name.clone(),
-            None if self.cases.len() == MOST_CASES => description,
+            None if self.is_full() => description,
             None => {
                 let count = self.named.entry(description.clone()).or_insert(0);
                 *count += 1;
@@ -125,17 +132,39 @@ impl CaseLog {
             }
             let known = self.cases.get_mut(*index)?;
             return case.result.is_worse_than(known.result).then(|| {
+                let bytes = self.bytes - known.reason.len() + case.reason.len();
+                let mut case = case;
+                if bytes > MOST_BYTES {
+                    // That it is worse counts all the same.
+                    self.too_long = true;
+                    case.reason = std::mem::take(&mut known.reason);
+                } else {
+                    self.bytes = bytes;
+                }
                 known.clone_from(&case);
                 case
             });
         }
         if self.cases.len() == MOST_CASES {
             self.too_many = true;
+        }
+        let bytes = self.bytes + case.name.len() + case.reason.len();
+        if bytes > MOST_BYTES {
+            self.too_long = true;
+        }
+        if self.is_full() {
             return None;
         }
+        self.bytes = bytes;
         self.index.insert(key, (self.cases.len(), false));
         self.cases.push(case.clone());
         Some(case)
+    }
+
+    /// Whether no more cases are kept. One that did not fit is the last that is looked at: a shorter one after it is not
+    /// kept either.
+    fn is_full(&self) -> bool {
+        self.too_long || self.cases.len() == MOST_CASES
     }
 
     fn fault(&mut self, what: &str) {
@@ -277,6 +306,34 @@ mod tests {
         let mut log = CaseLog::default();
         let cut = log.take(&CaseFormat::Tap, Line { text: "not ok 1 - a", is_cut: true });
         assert_eq!(cut.unwrap().result, CaseResult::Failed, "what can be read of it counts");
+    }
+
+    #[test]
+    fn memory_is_bounded_by_what_cases_say_too() {
+        let bytes = |log: &CaseLog| -> usize {
+            log.cases.iter().map(|case| case.name.len() + case.reason.len()).sum()
+        };
+        let long = "x".repeat(1500);
+        let mut log = CaseLog::default();
+        for number in 0..MOST_CASES {
+            log.take(&CaseFormat::toril(), Line::whole(&format!("case {number}-{long}: PASSED (why)")));
+        }
+        assert!(log.too_long && !log.too_many);
+        let kept = log.cases.len();
+        assert!(kept > 2500 && bytes(&log) <= MOST_BYTES && bytes(&log) == log.bytes, "{kept}");
+        log.take(&CaseFormat::toril(), Line::whole("case short: PASSED"));
+        assert_eq!(log.cases.len(), kept, "what came after one that did not fit");
+        // What is worse than it was counts, with whatever reason there is room for.
+        for number in 0..kept {
+            let worse = format!("case {number}-{long}: FAILED ({long})");
+            assert!(log.take(&CaseFormat::toril(), Line::whole(&worse)).is_some());
+        }
+        assert!(log.cases.iter().all(|case| case.result == CaseResult::Failed) && bytes(&log) <= MOST_BYTES);
+        let mut log = CaseLog::default();
+        for number in 0..MOST_CASES {
+            log.take(&CaseFormat::Tap, Line::whole(&format!("ok - {number}{long}")));
+        }
+        assert!(log.too_long && log.named.len() <= log.cases.len() + 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::kept;
 
 pub use format::{CaseFormat, LineFormat};
-pub(crate) use log::{CaseLog, MOST_CASES};
+pub(crate) use log::{CaseLog, MOST_BYTES, MOST_CASES};
 
 /// A case that a test reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::words::{after_colon, names};
 use super::{Evidence, Outcome, Subject, Verdict, verdict};
-use crate::case::{Case, CaseFormat, CaseResult, MOST_CASES};
+use crate::case::{Case, CaseFormat, CaseResult, MOST_BYTES, MOST_CASES};
 
 /// A case failed, or the report contradicts itself.
 pub(super) fn failed_cases(evidence: &Evidence<'_>) -> Option<Verdict> {
@@ -15,6 +15,8 @@ pub(super) fn failed_cases(evidence: &Evidence<'_>) -> Option<Verdict> {
         format!("reported more than once: {}", names(&log.repeated))
     } else if log.too_many {
         format!("more than {MOST_CASES} cases were reported")
+    } else if log.too_long {
+        format!("more than {} MiB of cases were reported", MOST_BYTES >> 20)
     } else if !log.late.is_empty() {
         format!("reported after the end: {}", names(&log.late))
     } else if let Some(fault) = log.faults.first() {
