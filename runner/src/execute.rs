@@ -13,7 +13,7 @@ use crate::artifacts::Artifact;
 use crate::case::Case;
 use crate::event::Event;
 use crate::gate::Gate;
-use crate::guest::{self, Cid, Sandbox, Setting, Tools};
+use crate::guest::{self, Cid, Patience, Sandbox, Setting, Tools};
 use crate::kept::remove_sockets;
 use crate::memory::Memory;
 use crate::observe::{Heard, Symptoms, Transcript};
@@ -272,6 +272,7 @@ impl<'r> Stage<'r> {
             folder,
             source: self.source.as_deref(),
             deadline: test.deadline,
+            patience: Patience::from_now(self.stop, test.deadline),
         };
         guest::plan(setting, settings, test.companion.as_ref())
     }

@@ -1,15 +1,19 @@
 use std::fs::{self, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use toril_machine::{FileAttributes, write_atomically};
 
+use super::Patience;
+use super::plan::error;
+use super::tree::copy_bytes;
 use crate::account::Account;
 use crate::run::Options;
 use crate::suite::Kernel;
 use crate::toolkit;
+use crate::verdict::Verdict;
 
 /// Larger files are no kernels, in bytes.
 const KERNEL_LIMIT: u64 = 1 << 30;
@@ -22,18 +26,20 @@ pub(crate) struct KernelFile {
 }
 
 impl KernelFile {
-    /// Puts a kernel (a relative path starts at `base`) where the user can open it. An error is why it cannot be booted.
+    /// Puts a kernel (a relative path starts at `base`) where the user can open it. An error is the verdict, where
+    /// it cannot be booted.
     pub(crate) fn prepare(
         kernel: &Kernel,
         base: &Path,
         options: &Options,
         account: &Account,
         folder: &Path,
-    ) -> Result<KernelFile, String> {
+        patience: &Patience<'_>,
+    ) -> Result<KernelFile, Verdict> {
         match kernel {
             Kernel::Toolkit => {
-                let path = install_toolkit(&options.state).map_err(|error| {
-                    format!("cannot put the built-in guest into {}: {error}", options.state.display())
+                let path = install_toolkit(&options.state).map_err(|why| {
+                    error(format!("cannot put the built-in guest into {}: {why}", options.state.display()))
                 })?;
                 Ok(KernelFile { used: path.clone(), original: path })
             }
@@ -41,8 +47,10 @@ impl KernelFile {
                 let original = base.join(path);
                 let used = folder.join("kernel");
                 // The user's way to it may be closed, though the file itself is for it.
-                copy_kernel(&original, &used, account)
-                    .map_err(|error| format!("cannot read the kernel {}: {error}", original.display()))?;
+                copy_kernel(&original, &used, account, patience).map_err(|why| {
+                    let other = || format!("cannot read the kernel {}: {why}", original.display());
+                    patience.verdict(&why, &original, other)
+                })?;
                 Ok(KernelFile { used, original })
             }
         }
@@ -50,10 +58,10 @@ impl KernelFile {
 }
 
 /// Copies a kernel, as root, for a user who could read it: nothing else, however it is named.
-fn copy_kernel(original: &Path, used: &Path, account: &Account) -> io::Result<()> {
+fn copy_kernel(original: &Path, used: &Path, account: &Account, patience: &Patience<'_>) -> io::Result<()> {
     // A pipe must not hold this up; where a link leads is judged by the file that was opened.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = fs::File::from(rustix::fs::open(original, flags, Mode::empty())?);
+    let mut file = fs::File::from(rustix::fs::open(original, flags, Mode::empty())?);
     let metadata = file.metadata()?;
     let mode = metadata.mode();
     let readable = mode & 0o004 != 0
@@ -67,7 +75,7 @@ fn copy_kernel(original: &Path, used: &Path, account: &Account) -> io::Result<()
         return Err(io::Error::other(format!("user {} may not read it", account.name)));
     }
     let mut copy = fs::File::create_new(used)?;
-    io::copy(&mut file.take(KERNEL_LIMIT), &mut copy)?;
+    copy_bytes(&mut file, KERNEL_LIMIT, &mut copy, patience)?;
     copy.set_permissions(Permissions::from_mode(0o444))
 }
 

@@ -14,7 +14,7 @@ use super::kernel::KernelFile;
 use super::share::PreparedShare;
 use super::virtiofsd::{Channel as DaemonChannel, Kind};
 use super::vsock::Vsock;
-use super::{Channels, Cid, Devices, GO, GREET, QemuCommand, Sandbox, Tools};
+use super::{Channels, Cid, Devices, GO, GREET, Patience, QemuCommand, Sandbox, Tools};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::accelerator::Accelerator;
@@ -40,6 +40,8 @@ pub(crate) struct Setting<'s> {
     /// The tree that is tested, if there is one.
     pub source: Option<&'s Path>,
     pub deadline: Duration,
+    /// For what is copied.
+    pub patience: Patience<'s>,
 }
 
 impl Setting<'_> {
@@ -55,9 +57,8 @@ pub(crate) fn plan(
     guest: &GuestSettings,
     companion: Option<&Companion>,
 ) -> Result<Plan, Verdict> {
-    let Setting { options, account, folder, .. } = setting;
-    let kernel =
-        KernelFile::prepare(&guest.kernel, setting.base(), options, account, folder).map_err(error)?;
+    let Setting { options, account, folder, patience, .. } = setting;
+    let kernel = KernelFile::prepare(&guest.kernel, setting.base(), options, account, folder, &patience)?;
     let mut draft = Draft::new(setting);
     if let Some(share) = &guest.share {
         draft.add_share(share)?;
@@ -123,10 +124,10 @@ impl<'s> Draft<'s> {
     }
 
     fn add_share(&mut self, share: &Share) -> Result<(), Verdict> {
-        let Setting { account, tools, folder, .. } = self.setting;
+        let Setting { account, tools, folder, patience, .. } = self.setting;
         let daemon = tools.virtiofsd(share.virtiofsd.as_deref(), account).map_err(error)?;
         let prepared =
-            PreparedShare::prepare(share, daemon, self.setting.base(), account, folder).map_err(error)?;
+            PreparedShare::prepare(share, daemon, self.setting.base(), account, folder, &patience)?;
         self.late.set("guest.tag", &share.tag);
         self.late.set("guest.share", prepared.dir.to_string_lossy());
         self.devices.share = Some(ShareDevice { socket: prepared.socket.clone(), tag: share.tag.clone() });
@@ -333,7 +334,7 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn error(reason: String) -> Verdict {
+pub(super) fn error(reason: String) -> Verdict {
     Verdict { outcome: Outcome::Error, reason }
 }
 

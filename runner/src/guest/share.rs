@@ -5,12 +5,15 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use super::Patience;
+use super::plan::error;
 use super::tree::{BOUNDS, copy_tree};
 use super::virtiofsd::{Channel, Kind, Virtiofsd};
 use crate::account::Account;
 use crate::isolation::{Spec, file_placeholder};
 use crate::suite::Share;
 use crate::supervise::{Member, Part};
+use crate::verdict::Verdict;
 
 /// A directory that is ready to be shared with a guest.
 #[derive(Debug)]
@@ -26,45 +29,49 @@ pub(crate) struct PreparedShare {
 }
 
 impl PreparedShare {
-    /// Makes the copy of the directory (a relative path starts at `base`) and the socket. An error is why the guest cannot have it.
+    /// Makes the copy of the directory (a relative path starts at `base`) and the socket. An error is the verdict, where the guest cannot
+    /// have it.
     pub(crate) fn prepare(
         share: &Share,
         daemon: Virtiofsd,
         base: &Path,
         account: &Account,
         folder: &Path,
-    ) -> Result<PreparedShare, String> {
+        patience: &Patience<'_>,
+    ) -> Result<PreparedShare, Verdict> {
         let original = base.join(&share.dir);
         if daemon.kind == Kind::C {
-            daemon.is_roots()?;
+            daemon.is_roots().map_err(error)?;
             if share.in_place && account.uid != 0 {
-                return Err(format!(
+                return Err(error(format!(
                     "the virtiofsd of this host runs as root, and so cannot have {} itself, which user {} names: leave \
                      out `in-place`, or use a virtiofsd that any user can run (1.0 and newer)",
                     original.display(),
                     account.name
-                ));
+                )));
             }
         }
         let dir = if share.in_place {
-            account.act(|| fs::read_dir(&original).map(drop)).map_err(|error| {
-                format!("cannot share {} as user {}: {error}", original.display(), account.name)
+            account.act(|| fs::read_dir(&original).map(drop)).map_err(|why| {
+                error(format!("cannot share {} as user {}: {why}", original.display(), account.name))
             })?;
             original.clone()
         } else {
             let copy = folder.join("share");
-            account.act(|| copy_tree(&original, &copy, BOUNDS)).map_err(|error| {
-                format!(
-                    "cannot copy {}, which is to be shared, as user {}: {error}",
-                    original.display(),
-                    account.name
-                )
+            account.act(|| copy_tree(&original, &copy, BOUNDS, patience)).map_err(|why| {
+                patience.verdict(&why, &original, || {
+                    format!(
+                        "cannot copy {}, which is to be shared, as user {}: {why}",
+                        original.display(),
+                        account.name
+                    )
+                })
             })?;
             copy
         };
         let socket = folder.join("virtiofsd.sock");
         let listener = listen(&socket, account)
-            .map_err(|error| format!("cannot make virtiofsd's socket {}: {error}", socket.display()))?;
+            .map_err(|why| error(format!("cannot make virtiofsd's socket {}: {why}", socket.display())))?;
         Ok(PreparedShare { dir, original, socket, daemon, listener })
     }
 

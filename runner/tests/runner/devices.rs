@@ -92,6 +92,17 @@ fn the_end_waits_for_the_companion_and_for_no_daemon() {
 }
 
 #[test]
+fn a_copy_that_is_not_done_in_time_is_an_error() {
+    let Some(place) = place_with_data() else { return };
+    for number in 0..3000 {
+        fs::write(place.state.path().join(format!("data/{number}")), "").unwrap();
+    }
+    let suite = guest("fs=data", &share(&place, "")).replace("\"20s\"", "\"1ms\"");
+    let reason = format!("the copy of {}/data was not done within ", place.state.path().display());
+    ends(&place, &suite, Outcome::Error, &reason);
+}
+
+#[test]
 fn what_the_user_may_not_read_is_not_shared() {
     let Some(place) = place_with_data() else { return };
     let secret = place.state.path().join("data/secret");
