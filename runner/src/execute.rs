@@ -1,5 +1,6 @@
 use std::mem::take;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,6 @@ use crate::event::Event;
 use crate::gate::Gate;
 use crate::guest::{self, Cid, Patience, Sandbox, Setting, Tools};
 use crate::kept::remove_sockets;
-use crate::memory::Memory;
 use crate::observe::{Heard, Symptoms, Transcript};
 use crate::plan::Plan;
 use crate::run::Options;
@@ -38,7 +38,8 @@ pub(crate) struct Stage<'r> {
     pub(crate) stop: &'r AtomicBool,
     /// Where the tree is that is tested, if there is one.
     pub(crate) source: Option<PathBuf>,
-    sandbox: Memory<Sandbox>,
+    /// Why QEMU refuses its sandbox on this host, once it has.
+    no_sandbox: OnceLock<String>,
     pub(crate) tools: Tools,
 }
 
@@ -77,7 +78,8 @@ pub(crate) struct Times {
 
 /// How a test is to be tried again, because of something that only a try could show.
 enum Again {
-    WithoutSandbox,
+    /// Which QEMU refuses, for this reason.
+    WithoutSandbox(String),
     WithAnotherCid(u32),
 }
 
@@ -90,8 +92,8 @@ impl<'r> Stage<'r> {
     ) -> Result<Stage<'r>, String> {
         let account = Account::look_up(&Machine::this(), run_as).map_err(|error| error.to_string())?;
         let directory = RunDirectory::create(&options.state).map_err(|error| error.to_string())?;
-        let (sandbox, tools) = (Memory::new(Sandbox::On), Tools::default());
-        Ok(Stage { options, account, directory, stop, source: None, sandbox, tools })
+        let (no_sandbox, tools) = (OnceLock::new(), Tools::default());
+        Ok(Stage { options, account, directory, stop, source: None, no_sandbox, tools })
     }
 
     /// The user whom tests run as.
@@ -118,7 +120,9 @@ impl<'r> Stage<'r> {
         let mut tries = 0;
         loop {
             match self.attempt(test, accelerator, sink) {
-                Ok((_, Some(Again::WithoutSandbox))) => self.sandbox.set(Sandbox::Off),
+                Ok((_, Some(Again::WithoutSandbox(why)))) => {
+                    self.no_sandbox.get_or_init(|| why);
+                }
                 Ok((_, Some(Again::WithAnotherCid(cid)))) if tries < MOST_CIDS => {
                     tries += 1;
                     self.tools.is_taken(cid);
@@ -141,9 +145,12 @@ impl<'r> Stage<'r> {
             outcome: Outcome::Error,
             reason: format!("cannot make the test's folder: {error}"),
         })?;
+        // What another test learns meanwhile does not change how this one was started.
+        let no_sandbox = self.no_sandbox.get();
+        let sandbox = if no_sandbox.is_some() { Sandbox::Off } else { Sandbox::On };
         let plan = match &test.action {
             Action::Command(command) => self.plan_command(command, folder.path()),
-            Action::Guest(guest) => self.plan_guest(test, guest, accelerator, folder.path())?,
+            Action::Guest(guest) => self.plan_guest(test, guest, accelerator, sandbox, folder.path())?,
         };
         let is_guest = matches!(test.action, Action::Guest(_));
         let parts: Vec<Part> = plan.members.iter().map(|member| member.part).collect();
@@ -170,6 +177,9 @@ impl<'r> Stage<'r> {
         let subject = supervised.members.first();
         let argv = subject.map(|end| end.argv.clone()).unwrap_or_default();
         let mut warnings = plan.warnings;
+        if let Some(why) = no_sandbox.filter(|_| is_guest) {
+            warnings.push(format!("QEMU ran without its seccomp sandbox, which it refuses here: {why}"));
+        }
         if let Some(why) = subject.and_then(|end| end.not_realtime.as_ref()) {
             warnings.push(format!("no real-time priority, which is not permitted here: {why}"));
         }
@@ -177,7 +187,7 @@ impl<'r> Stage<'r> {
             warnings.extend(helpers.iter().filter_map(HelperEvidence::had_to_be_ended));
         }
         let again = (is_guest && transcript.monitor.resumed.is_none())
-            .then(|| self.again(&transcript, plan.cid.as_ref()))
+            .then(|| again(&transcript, sandbox, plan.cid.as_ref()))
             .flatten();
         let ended = supervised.members.first().is_some_and(|subject| subject.ending.is_some());
         let verdict = judge(&evidence(test, &supervised, &transcript, helpers));
@@ -216,18 +226,6 @@ impl<'r> Stage<'r> {
         Ok((executed, again))
     }
 
-    /// What QEMU said that another try can do something about.
-    fn again(&self, transcript: &Transcript<'_>, cid: Option<&Cid>) -> Option<Again> {
-        let lines = transcript.last_lines(|_| false);
-        // A QEMU built without seccomp refuses the option; asking it beforehand would cost every run its start.
-        let lacks_seccomp = |line: &String| line.contains("sandbox") || line.contains("seccomp");
-        if self.sandbox.get() == Sandbox::On && lines.iter().any(lacks_seccomp) {
-            return Some(Again::WithoutSandbox);
-        }
-        let is_taken = lines.iter().any(|line| line.contains("unable to set guest cid"));
-        cid.filter(|_| is_taken).map(|cid| Again::WithAnotherCid(cid.number))
-    }
-
     fn plan_command(&self, command: &CommandTest, folder: &Path) -> Plan {
         let source = self.source.as_deref();
         let CommandTest { argv, env } = Late::of(folder, source).command(command);
@@ -259,6 +257,7 @@ impl<'r> Stage<'r> {
         test: &Test,
         settings: &GuestSettings,
         accelerator: Option<Accelerator>,
+        sandbox: Sandbox,
         folder: &Path,
     ) -> Result<Plan, Verdict> {
         let none =
@@ -268,7 +267,7 @@ impl<'r> Stage<'r> {
             account: &self.account,
             tools: &self.tools,
             accelerator: accelerator.ok_or_else(none)?,
-            sandbox: self.sandbox.get(),
+            sandbox,
             folder,
             source: self.source.as_deref(),
             deadline: test.deadline,
@@ -295,6 +294,19 @@ impl Executed {
             folder: None,
         }
     }
+}
+
+/// What QEMU said that another try can do something about.
+fn again(transcript: &Transcript<'_>, sandbox: Sandbox, cid: Option<&Cid>) -> Option<Again> {
+    let lines = transcript.last_lines(|_| false);
+    // Asking QEMU beforehand would cost every run its start.
+    if sandbox == Sandbox::On
+        && let Some(why) = lines.iter().find_map(|line| Sandbox::refusal(line))
+    {
+        return Some(Again::WithoutSandbox(why.to_owned()));
+    }
+    let is_taken = lines.iter().any(|line| line.contains("unable to set guest cid"));
+    cid.filter(|_| is_taken).map(|cid| Again::WithAnotherCid(cid.number))
 }
 
 /// How a test ended, as it is kept.

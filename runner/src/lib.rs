@@ -18,7 +18,6 @@ mod gate;
 mod guest;
 mod isolation;
 mod kept;
-mod memory;
 mod observe;
 mod plan;
 mod pvh;

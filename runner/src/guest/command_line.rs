@@ -17,11 +17,26 @@ pub(crate) struct QemuCommand<'g> {
     pub late: &'g Late,
 }
 
-/// Whether QEMU confines itself; a QEMU built without seccomp cannot.
+/// What QEMU may not do once its sandbox is on.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// Whether QEMU confines itself; one built without seccomp cannot, nor can one on a host that has no such thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sandbox {
     On,
     Off,
+}
+
+impl Sandbox {
+    /// Why QEMU refuses its sandbox, if that is what this line of it says: QEMU puts before an error the option that it is
+    /// about, with its value.
+    pub(crate) fn refusal(line: &str) -> Option<&str> {
+        let (_program, said) = line.split_once(": ")?;
+        let why = said.strip_prefix("-sandbox ")?.strip_prefix(SANDBOX)?.strip_prefix(": ")?;
+        // With these it goes on.
+        let goes_on = ["warning: ", "info: "].iter().any(|mark| why.starts_with(mark));
+        (!goes_on).then_some(why)
+    }
 }
 
 /// What the guest is connected to.
@@ -53,7 +68,7 @@ impl QemuCommand<'_> {
         // vhost-user refuses the legacy kind.
         add(&["-global", "virtio-mmio.force-legacy=false"]);
         if self.sandbox == Sandbox::On {
-            add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+            add(&["-sandbox", SANDBOX]);
         }
         add(&["-chardev", "stdio,id=serial0,signal=off", "-serial", "chardev:serial0"]);
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
@@ -111,6 +126,43 @@ mod tests {
         assert_eq!(ours.replace(channels, ""), by_hand);
         assert!(by_hand.contains("-accel kvm -cpu host -m 64M -smp 2"), "{by_hand}");
         assert!(by_hand.ends_with("-kernel /k -append mode=pass -s"), "{by_hand}");
+    }
+
+    #[test]
+    fn a_refusal_of_the_sandbox_is_known_by_the_option_before_it() {
+        for why in [
+            // Built without seccomp, both; on a host without it, the first.
+            "There is no option group 'sandbox'",
+            "-sandbox support is not enabled in this QEMU binary",
+            // 3.1
+            "failed to install seccomp syscall filter in the kernel",
+            // Later; of the lists' names the first is the older one.
+            "failed to initialize seccomp context",
+            "failed to add seccomp blacklist rules: Invalid argument",
+            "failed to add seccomp denylist rules: Invalid argument",
+            "failed to set seccomp rawrc attribute: Invalid argument",
+            "failed to set seccomp thread synchronization: Operation not permitted",
+            "failed to load seccomp syscall filter in kernel: Operation not permitted",
+        ] {
+            for program in ["qemu-system-x86_64", "2019-04-04T20:55:22.897386Z qemu-system-x86_64"] {
+                let line = format!("{program}: -sandbox {SANDBOX}: {why}");
+                assert_eq!(Sandbox::refusal(&line), Some(why), "{line}");
+            }
+        }
+        for line in [
+            "qemu-system-x86_64: error reading initrd /srv/sandbox/initrd: Failed to open file \
+             \u{201c}/srv/sandbox/initrd\u{201d}: No such file or directory",
+            "qemu: could not load initrd '/srv/sandbox/initrd'",
+            "qemu-system-x86_64: -drive file=/srv/seccomp/-sandbox: Could not open '/srv/seccomp/-sandbox': No such file or directory",
+            // The suite's own.
+            "qemu-system-x86_64: -sandbox on,obsolete=foo: invalid argument for obsolete",
+            "-sandbox",
+            "",
+        ] {
+            assert_eq!(Sandbox::refusal(line), None, "{line}");
+        }
+        let warned = format!("qemu-system-x86_64: -sandbox {SANDBOX}: warning: it is deprecated");
+        assert_eq!(Sandbox::refusal(&warned), None);
     }
 
     #[test]

@@ -126,12 +126,35 @@ fn a_qemu_without_seccomp_will_do() {
     let Some(mut place) = place(true) else { return };
     stand_in(
         &mut place,
-        "case \"$*\" in *-sandbox*) echo 'qemu: -sandbox on: seccomp support is disabled' >&2; exit 1 ;; esac
+        "for word; do
+           [ \"$before\" = -sandbox ] || { before=$word; continue; }
+           echo \"qemu-system-x86_64: -sandbox $word: There is no option group 'sandbox'\" >&2
+           exit 1
+         done
          exec qemu-system-x86_64 \"$@\"",
     );
-    let result = place.result(&boot("pass", "10s"));
+    let (summary, _) = place.run(&boot("pass", "10s"));
+    let result = &summary.results[0];
     assert_eq!(result.outcome, Outcome::Passed, "{result:#?}");
     assert!(!result.qemu.iter().any(|word| word == "-sandbox"));
+    let warning =
+        "QEMU ran without its seccomp sandbox, which it refuses here: There is no option group 'sandbox'";
+    assert_eq!(result.warnings, [warning]);
+}
+
+#[test]
+fn a_file_that_is_called_like_the_sandbox_does_not_switch_it_off() {
+    let Some(place) = place(true) else { return };
+    let missing = boot("pass", "10s").replacen(
+        "[test.guest]",
+        "[test.guest]\nqemu-args = [\"-initrd\", \"/srv/sandbox/initrd\"]",
+        1,
+    );
+    let result = place.result(&missing);
+    assert_eq!(result.outcome, Outcome::Error, "{result:#?}");
+    assert!(result.reason.contains("/srv/sandbox/initrd"), "{}", result.reason);
+    assert!(result.qemu.iter().any(|word| word == "-sandbox"), "{result:#?}");
+    assert!(result.warnings.is_empty(), "{result:#?}");
 }
 
 #[test]
