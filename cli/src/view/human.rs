@@ -1,94 +1,31 @@
-use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use console::style;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use toril_machine::Comparison;
 use toril_provisioner::{CheckState, Event as ProvisionEvent};
-use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, ProbeState, TestResult};
+use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, TestResult};
 
+use super::quiet::is_for_the_quiet;
+use super::screen::Screen;
 use super::{
     Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, kept, lines, outcome, plan, trial,
 };
 use crate::agent::RunEvent;
 use crate::exit::Status;
 
-/// What is said although the user wants to hear little: what went wrong, and what a command is all about.
-fn is_for_the_quiet(shown: &Shown<'_>) -> bool {
-    match shown {
-        Shown::Problem { .. }
-        | Shown::Facts { .. }
-        | Shown::Fingerprint { .. }
-        | Shown::Compared { .. }
-        | Shown::Checks { .. }
-        | Shown::Kept { .. }
-        | Shown::RecipeTest { .. }
-        | Shown::Acceptance { .. } => true,
-        Shown::Plan { plan, matters } => {
-            let counts = plan.counts();
-            counts.failed > 0 || *matters && counts.drifted > 0
-        }
-        Shown::Findings { drift, .. } => *drift,
-        Shown::Run { run } => is_wrong(run),
-        _ => false,
-    }
-}
-
-/// Whether it tells of something that went wrong in a run. Tests that failed are told of at its end.
-fn is_wrong(run: &RunEvent) -> bool {
-    match run {
-        RunEvent::Failed { .. } => true,
-        RunEvent::Ended { ended } => ended.stopped,
-        RunEvent::Verify { result } => result.state != ProbeState::Works && !result.accepted,
-        RunEvent::Provision { event: ProvisionEvent::Failed { .. } } => true,
-        RunEvent::Provision { event: ProvisionEvent::Verified { plan } } => !plan.is_empty(),
-        RunEvent::Test { event: TestEvent::BuildEnded(build) } => build.trouble.is_some(),
-        RunEvent::Test { event: TestEvent::AttemptEnded { .. } } => true,
-        _ => false,
-    }
-}
-
-/// Lines on standard output, and a moving line for each host on standard error where that is a terminal.
+/// Everything as lines for people.
 pub(super) struct Human {
     verbose: bool,
     /// Whether only what went wrong is told, and the end.
     quiet: bool,
-    bars: MultiProgress,
-    moving: HashMap<String, ProgressBar>,
-    /// Whether a guest has the terminal: what it prints comes in pieces of lines, which no progress may be drawn between.
-    given: bool,
-    /// Whether the last line of what a guest has printed is unfinished.
-    unfinished: bool,
-    /// Whether lines go to standard error, because a report is printed on standard output.
-    aside: bool,
+    pub(super) screen: Screen,
 }
 
 impl Human {
     pub(super) fn new(verbose: bool, quiet: bool, aside: bool) -> Human {
-        let target = match io::stderr().is_terminal() {
-            true if !quiet => ProgressDrawTarget::stderr(),
-            _ => ProgressDrawTarget::hidden(),
-        };
-        Human {
-            verbose,
-            quiet,
-            bars: MultiProgress::with_draw_target(target),
-            moving: HashMap::new(),
-            given: false,
-            unfinished: false,
-            aside,
-        }
-    }
-
-    pub(super) fn suspend<T>(&self, other: impl FnOnce() -> T) -> T {
-        self.bars.suspend(other)
-    }
-
-    pub(super) fn give_terminal(&mut self) {
-        self.given = true;
-        self.clear_all();
+        Human { verbose, quiet, screen: Screen::new(!quiet, aside) }
     }
 
     pub(super) fn show(&mut self, host: Option<&str>, shown: &Shown<'_>) {
@@ -97,14 +34,14 @@ impl Human {
         }
         match shown {
             Shown::Choices { recipe, suite, hosts } => self.choices(*recipe, *suite, hosts),
-            Shown::Step { text } => self.step(host, text),
-            Shown::Note { text } => self.line(host, text),
+            Shown::Step { text } => self.screen.step(host, text),
+            Shown::Note { text } => self.screen.line(host, text),
             Shown::Connected { transport, key_exchange, host_key, weaker, closed_before, uploaded } => {
                 if let Some(size) = uploaded {
-                    self.line(host, &format!("put the agent there ({})", plan::bytes(*size as u64)));
+                    self.screen.line(host, &format!("put the agent there ({})", plan::bytes(*size as u64)));
                 }
                 if let Some(weaker) = weaker {
-                    self.line(host, weaker);
+                    self.screen.line(host, weaker);
                 }
                 if self.verbose {
                     let exchange =
@@ -114,14 +51,16 @@ impl Human {
                         0 => String::new(),
                         _ => format!(", at try {} (closed before the login until then)", closed_before + 1),
                     };
-                    self.line(host, &format!("connected by {transport}{exchange}{key}{tried}"));
+                    self.screen.line(host, &format!("connected by {transport}{exchange}{key}{tried}"));
                 }
             }
-            Shown::Facts { facts } => lines::of_facts(facts).iter().for_each(|line| self.line(host, line)),
+            Shown::Facts { facts } => {
+                lines::of_facts(facts).iter().for_each(|line| self.screen.line(host, line))
+            }
             Shown::Fingerprint { fingerprint, id, comparison } => {
-                self.line(host, &format!("fingerprint {id}"));
+                self.screen.line(host, &format!("fingerprint {id}"));
                 let values = fingerprint.0.iter();
-                values.for_each(|(name, value)| self.print(&format!("  {name} = {value}")));
+                values.for_each(|(name, value)| self.screen.print(&format!("  {name} = {value}")));
                 if let Some(comparison) = comparison {
                     self.comparison(host, comparison);
                 }
@@ -130,55 +69,55 @@ impl Human {
             Shown::Checks { checks, all } => {
                 let shown = checks.iter().filter(|check| *all || check.state != CheckState::Fine);
                 let of = host.unwrap_or("this machine");
-                shown.flat_map(lines::of_check).for_each(|text| self.line(Some(of), &text));
+                shown.flat_map(lines::of_check).for_each(|text| self.screen.line(Some(of), &text));
             }
             Shown::Plan { plan, matters } => {
-                self.line(host, &plan::headline(plan));
+                self.screen.line(host, &plan::headline(plan));
                 let lines = match self.quiet {
                     true => plan::wrong(plan, *matters),
                     false => plan::lines(plan, self.verbose),
                 };
-                lines.iter().for_each(|line| self.print(line));
+                lines.iter().for_each(|line| self.screen.print(line));
             }
             Shown::Findings { findings, drift } => {
-                self.line(host, &plan::findings_headline(findings.len(), *drift));
-                findings.iter().flat_map(plan::finding).for_each(|line| self.print(&line));
+                self.screen.line(host, &plan::findings_headline(findings.len(), *drift));
+                findings.iter().flat_map(plan::finding).for_each(|line| self.screen.print(&line));
             }
             Shown::Run { run } => self.run(host, run),
             Shown::Lost { reason } => {
                 let reason = reason.lines().next().unwrap_or_default();
-                self.line(host, &format!("the connection was lost and is made again ({reason})"));
+                self.screen.line(host, &format!("the connection was lost and is made again ({reason})"));
             }
             Shown::Rebooted { milliseconds } => {
                 let time = Duration::from_millis(*milliseconds).as_secs_f64();
-                self.line(host, &format!("{}, and back after {time:.1} s", style("rebooted").green()));
+                self.screen.line(host, &format!("{}, and back after {time:.1} s", style("rebooted").green()));
             }
             Shown::Artifacts { directory } => {
-                self.clear(host);
-                self.line(host, &format!("artifacts are in {directory}"));
+                self.screen.clear(host);
+                self.screen.line(host, &format!("artifacts are in {directory}"));
             }
             Shown::Kept { folders, removed } => {
-                kept::lines(folders, *removed).iter().for_each(|line| self.line(host, line));
+                kept::lines(folders, *removed).iter().for_each(|line| self.screen.line(host, line));
             }
             Shown::RecipeTest { trials, .. } => self.trials(trials),
             Shown::Acceptance { file, complete, promises } => self.acceptance(file, *complete, promises),
             Shown::Problem { doing, error, remedy } => {
-                self.clear(host);
+                self.screen.clear(host);
                 let text = error.replace('\n', "\n  ");
                 let remedy = remedy.map(|remedy| format!("\n  {} {remedy}", style("try:").bold()));
                 let remedy = remedy.unwrap_or_default();
-                self.line(host, &format!("{} {doing}: {text}{remedy}", style("error:").red().bold()));
+                self.screen.line(host, &format!("{} {doing}: {text}{remedy}", style("error:").red().bold()));
             }
         }
     }
 
     pub(super) fn finish(&mut self, outcomes: &[HostOutcome], status: Status) {
-        self.clear_all();
+        self.screen.clear_all();
         if !outcomes.is_empty() {
             self.outcomes(outcomes);
         }
         if status != Status::Fine {
-            self.print(&format!("exit status {}", status.number()));
+            self.screen.print(&format!("exit status {}", status.number()));
         }
     }
 
@@ -199,31 +138,34 @@ impl Human {
         }
         self.table(&table);
         if let Some(summary) = outcome::summary(outcomes) {
-            self.print("");
-            self.print(&summary);
+            self.screen.print("");
+            self.screen.print(&summary);
         }
         for outcome in outcomes {
             if let Some(problem) = &outcome.problem {
-                self.print(&format!("{}: {problem}", outcome.host));
+                self.screen.print(&format!("{}: {problem}", outcome.host));
             }
         }
         if self.quiet {
-            failures::skipped(outcomes).iter().for_each(|line| self.print(line));
+            failures::skipped(outcomes).iter().for_each(|line| self.screen.print(line));
         }
-        failures::lines(outcomes, !self.quiet).iter().for_each(|line| self.print(line));
-        outcomes.iter().filter_map(failures::artifacts).for_each(|line| self.print(&line));
-        outcomes.iter().filter_map(kept::hint).for_each(|line| self.print(&line));
+        failures::lines(outcomes, !self.quiet).iter().for_each(|line| self.screen.print(line));
+        outcomes.iter().filter_map(failures::artifacts).for_each(|line| self.screen.print(&line));
+        outcomes.iter().filter_map(kept::hint).for_each(|line| self.screen.print(&line));
     }
 
     fn comparison(&mut self, host: Option<&str>, comparison: &Comparison) {
         let number = plan::count(comparison.differences.len(), "difference");
-        self.line(host, &format!("{number} from the fingerprint before"));
-        comparison.differences.iter().for_each(|difference| self.print(&lines::of_difference(difference)));
-        comparison.measured.iter().for_each(|value| self.print(&lines::of_measured(value)));
+        self.screen.line(host, &format!("{number} from the fingerprint before"));
+        comparison
+            .differences
+            .iter()
+            .for_each(|difference| self.screen.print(&lines::of_difference(difference)));
+        comparison.measured.iter().for_each(|value| self.screen.print(&lines::of_measured(value)));
     }
 
     fn trials(&mut self, trials: &[Trial]) {
-        self.clear_all();
+        self.screen.clear_all();
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(trial::HEADER);
@@ -231,19 +173,21 @@ impl Human {
             table.add_row(trial::row(trial));
         }
         self.table(&table);
-        trials.iter().flat_map(trial::remarks).for_each(|line| self.print(&line));
+        trials.iter().flat_map(trial::remarks).for_each(|line| self.screen.print(&line));
     }
 
     fn acceptance(&mut self, file: &str, complete: bool, promises: &[Promise]) {
-        self.clear_all();
-        self.print("");
-        acceptance::lines(file, complete, promises, self.verbose).iter().for_each(|line| self.print(line));
+        self.screen.clear_all();
+        self.screen.print("");
+        acceptance::lines(file, complete, promises, self.verbose)
+            .iter()
+            .for_each(|line| self.screen.print(line));
     }
 
     fn table(&mut self, table: &Table) {
-        self.print("");
+        self.screen.print("");
         for line in table.lines() {
-            self.print(line.trim_end());
+            self.screen.print(line.trim_end());
         }
     }
 
@@ -260,12 +204,12 @@ impl Human {
             format!("{} ({origin}, chosen {chosen}){description}", choice.name)
         };
         if let Some(recipe) = recipe {
-            self.print(&format!("recipe  {}", words(recipe)));
+            self.screen.print(&format!("recipe  {}", words(recipe)));
         }
         if let Some(suite) = suite {
-            self.print(&format!("suite   {}", words(suite)));
+            self.screen.print(&format!("suite   {}", words(suite)));
         }
-        self.print(&format!("hosts   {}", hosts.join(", ")));
+        self.screen.print(&format!("hosts   {}", hosts.join(", ")));
     }
 
     fn run(&mut self, host: Option<&str>, event: &RunEvent) {
@@ -275,22 +219,22 @@ impl Human {
                 let who = holder.as_ref().map_or("another run".into(), |holder| {
                     format!("{} ({}, pid {})", holder.who, holder.what, holder.pid)
                 });
-                self.line(host, &format!("waiting: the host is in use by {who}"));
+                self.screen.line(host, &format!("waiting: the host is in use by {who}"));
             }
             RunEvent::Provision { event } => self.provision(host, event),
             RunEvent::Test { event } => self.test(host, event),
             RunEvent::Verify { result } => {
-                self.clear(host);
-                lines::of_probe(result).iter().for_each(|text| self.line(host, text));
+                self.screen.clear(host);
+                lines::of_probe(result).iter().for_each(|text| self.screen.line(host, text));
             }
-            RunEvent::Rebooting { reason, .. } => self.line(host, &format!("rebooting: {reason}")),
+            RunEvent::Rebooting { reason, .. } => self.screen.line(host, &format!("rebooting: {reason}")),
             RunEvent::Failed { error } => {
-                self.line(host, &format!("{} {error}", style("error:").red().bold()))
+                self.screen.line(host, &format!("{} {error}", style("error:").red().bold()))
             }
             RunEvent::Ended { ended } => {
-                self.clear(host);
+                self.screen.clear(host);
                 if ended.stopped {
-                    self.line(host, "stopped before the end, as was asked");
+                    self.screen.line(host, "stopped before the end, as was asked");
                 }
             }
         }
@@ -298,38 +242,40 @@ impl Human {
 
     fn provision(&mut self, host: Option<&str>, event: &ProvisionEvent) {
         match event {
-            ProvisionEvent::Started { resource } => self.step(host, resource),
+            ProvisionEvent::Started { resource } => self.screen.step(host, resource),
             ProvisionEvent::Progress { resource, line } => {
                 let waiting = line.starts_with("waiting: ");
                 match self.verbose || (waiting && !io::stderr().is_terminal()) {
-                    true => self.line(host, &format!("{} {line}", style(format!("{resource}:")).dim())),
-                    false => self.step(host, &format!("{resource}: {line}")),
+                    true => {
+                        self.screen.line(host, &format!("{} {line}", style(format!("{resource}:")).dim()))
+                    }
+                    false => self.screen.step(host, &format!("{resource}: {line}")),
                 }
             }
             ProvisionEvent::Fetching { .. } | ProvisionEvent::Fetched { .. } => {
-                lines::of_fetch(event).iter().for_each(|line| self.line(host, line));
+                lines::of_fetch(event).iter().for_each(|line| self.screen.line(host, line));
             }
             ProvisionEvent::Changed { resource, changes, milliseconds } => {
                 let time = Duration::from_millis(*milliseconds).as_secs_f64();
-                self.line(host, &format!("{} {resource} ({time:.1} s)", style("changed").green()));
+                self.screen.line(host, &format!("{} {resource} ({time:.1} s)", style("changed").green()));
                 if self.verbose {
-                    changes.iter().flat_map(plan::change).for_each(|line| self.print(&line));
+                    changes.iter().flat_map(plan::change).for_each(|line| self.screen.print(&line));
                 }
             }
             ProvisionEvent::Failed { resource, error } => {
-                self.line(host, &format!("{} {resource}: {error}", style("failed").red().bold()));
+                self.screen.line(host, &format!("{} {resource}: {error}", style("failed").red().bold()));
             }
             ProvisionEvent::Skipped { resource, reason } => {
-                self.line(host, &format!("{} {resource}: {reason}", style("skipped").yellow()));
+                self.screen.line(host, &format!("{} {resource}: {reason}", style("skipped").yellow()));
             }
             ProvisionEvent::Verified { plan } if plan.is_empty() => {
-                self.line(host, "observed once more: nothing left to change");
+                self.screen.line(host, "observed once more: nothing left to change");
                 for line in plan::lines(plan, false) {
-                    self.print(&line);
+                    self.screen.print(&line);
                 }
             }
             ProvisionEvent::Verified { plan } => {
-                self.line(host, &format!("observed once more: {}", plan::headline(plan)));
+                self.screen.line(host, &format!("observed once more: {}", plan::headline(plan)));
             }
         }
     }
@@ -340,64 +286,66 @@ impl Human {
                 let plural = if tests.len() == 1 { "" } else { "s" };
                 let others = if *left_out > 0 { format!("; {left_out} left out") } else { String::new() };
                 let count = tests.len();
-                self.line(host, &format!("suite {suite}: {count} test{plural} as user {run_as}{others}"));
+                self.screen
+                    .line(host, &format!("suite {suite}: {count} test{plural} as user {run_as}{others}"));
             }
             TestEvent::SourceReady { source, .. } => {
-                self.line(host, &format!("source  {source}"));
+                self.screen.line(host, &format!("source  {source}"));
             }
-            TestEvent::BuildStarted { build } => self.step(host, &format!("building {build}")),
+            TestEvent::BuildStarted { build } => self.screen.step(host, &format!("building {build}")),
             TestEvent::BuildEnded(build) => self.build(host, build),
-            TestEvent::AcceleratorChosen { accelerator: _, reason } => self.line(host, reason),
-            TestEvent::TestStarted { test } => self.step(host, test),
-            TestEvent::AwaitsDebugger { test, port } => self.line(
+            TestEvent::AcceleratorChosen { accelerator: _, reason } => self.screen.line(host, reason),
+            TestEvent::TestStarted { test } => self.screen.step(host, test),
+            TestEvent::AwaitsDebugger { test, port } => self.screen.line(
                 host,
                 &format!(
                     "{test} waits for gdb at 127.0.0.1:{port} of the host, and runs when it says `continue`"
                 ),
             ),
             TestEvent::Case { test, case } => {
-                self.step(host, &format!("{test}: {}", case.name));
+                self.screen.step(host, &format!("{test}: {}", case.name));
                 if self.verbose {
-                    self.print(&format!("      {}", failures::case(case)));
+                    self.screen.print(&format!("      {}", failures::case(case)));
                 }
             }
-            TestEvent::Output { text, .. } => self.raw(text),
+            TestEvent::Output { text, .. } => self.screen.raw(text),
             TestEvent::AttemptEnded { test, number, of, attempt } => {
                 let word = style(attempt.outcome.words()).yellow().bold();
                 let reason = &attempt.reason;
-                self.line(
+                self.screen.line(
                     host,
                     &format!("{word} {test}, attempt {number} of {of}: {reason}; it is tried again"),
                 );
                 let told =
                     failures::told(&attempt.cases, &attempt.diagnosis, &attempt.last_lines, usize::MAX);
-                told.iter().for_each(|line| self.print(line));
+                told.iter().for_each(|line| self.screen.print(line));
             }
             TestEvent::TestEnded(result) => {
-                self.given = false;
+                self.screen.take_back();
                 self.result(host, result);
             }
             TestEvent::ArtifactsKept(kept) => self.artifacts(host, kept),
-            TestEvent::FolderKept(folder) => self.line(host, &kept::line(host, folder)),
-            TestEvent::RunEnded(_) => self.clear(host),
+            TestEvent::FolderKept(folder) => self.screen.line(host, &kept::line(host, folder)),
+            TestEvent::RunEnded(_) => self.screen.clear(host),
         }
     }
 
     fn artifacts(&mut self, host: Option<&str>, kept: &Kept) {
         if let Some(trouble) = &kept.trouble {
-            self.line(host, &format!("{} {trouble}", style("warning:").yellow().bold()));
+            self.screen.line(host, &format!("{} {trouble}", style("warning:").yellow().bold()));
         }
         if kept.left_out > 0 {
             let files = plan::count(usize::try_from(kept.left_out).unwrap_or(usize::MAX), "file");
-            self.line(host, &format!("{files} of what the tests printed could not be kept on the host"));
+            self.screen
+                .line(host, &format!("{files} of what the tests printed could not be kept on the host"));
         }
         if self.verbose {
-            self.line(host, &format!("artifacts are in {} on the host", kept.directory));
+            self.screen.line(host, &format!("artifacts are in {} on the host", kept.directory));
         }
     }
 
     fn build(&mut self, host: Option<&str>, build: &BuildResult) {
-        self.clear(host);
+        self.screen.clear(host);
         let time = Duration::from_millis(build.duration_ms).as_secs_f64();
         let name = style(&build.build).bold();
         match &build.trouble {
@@ -407,12 +355,13 @@ impl Human {
                     format!("{file}, {}", plan::bytes(output.size))
                 });
                 let outputs = outputs.collect::<Vec<_>>().join("; ");
-                self.line(host, &format!("{} {name} in {time:.1} s ({outputs})", style("built").green()));
+                self.screen
+                    .line(host, &format!("{} {name} in {time:.1} s ({outputs})", style("built").green()));
             }
             Some(trouble) => {
                 let word = style("not built").red().bold();
-                self.line(host, &format!("{word} {name} ({time:.1} s): {trouble}"));
-                failures::of_build(build, usize::MAX).iter().for_each(|line| self.print(line));
+                self.screen.line(host, &format!("{word} {name} ({time:.1} s): {trouble}"));
+                failures::of_build(build, usize::MAX).iter().for_each(|line| self.screen.print(line));
             }
         }
     }
@@ -432,134 +381,13 @@ impl Human {
             count => format!(", {count} cases"),
         };
         let reason = if result.reason.is_empty() { String::new() } else { format!(": {}", result.reason) };
-        self.line(host, &format!("{word} {} ({time:.2} s{cases}{under}){reason}", result.test));
+        self.screen.line(host, &format!("{word} {} ({time:.2} s{cases}{under}){reason}", result.test));
         for warning in &result.warnings {
-            self.print(&format!("      {} {warning}", style("warning:").yellow()));
+            self.screen.print(&format!("      {} {warning}", style("warning:").yellow()));
         }
         if result.outcome == Outcome::Passed || result.outcome == Outcome::Skipped {
             return;
         }
-        failures::details(result, usize::MAX).iter().for_each(|line| self.print(line));
-    }
-
-    fn step(&mut self, host: Option<&str>, text: &str) {
-        if self.given {
-            return;
-        }
-        let name = host.unwrap_or("this machine");
-        let bars = &self.bars;
-        let bar = self.moving.entry(name.to_owned()).or_insert_with(|| {
-            let bar = bars.add(ProgressBar::new_spinner());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {wide_msg} {elapsed}") {
-                bar.set_style(style);
-            }
-            bar.set_prefix(name.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        bar.set_message(text.to_owned());
-    }
-
-    fn clear(&mut self, host: Option<&str>) {
-        if let Some(bar) = self.moving.remove(host.unwrap_or("this machine")) {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
-        }
-    }
-
-    fn clear_all(&mut self) {
-        for (_, bar) in self.moving.drain() {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
-        }
-    }
-
-    fn line(&mut self, host: Option<&str>, text: &str) {
-        match host {
-            Some(host) => self.print(&format!("{}: {text}", style(host).cyan())),
-            None => self.print(text),
-        }
-    }
-
-    fn print(&mut self, line: &str) {
-        let start = if self.unfinished { "\n" } else { "" };
-        self.unfinished = false;
-        self.write(&format!("{start}{line}\n"));
-    }
-
-    /// What a guest prints: as it is, but without what would steer the terminal.
-    fn raw(&mut self, text: &str) {
-        let text: String = text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
-        if !text.is_empty() {
-            self.give_terminal();
-            self.unfinished = !text.ends_with('\n');
-            self.write(&text);
-        }
-    }
-
-    fn write(&self, text: &str) {
-        let write = || {
-            let mut out: Box<dyn Write> =
-                if self.aside { Box::new(io::stderr()) } else { Box::new(io::stdout().lock()) };
-            // A reader that went away does not end the run: its exit status still counts.
-            drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-        };
-        // Where there is no progress, nothing is wiped from the line that the cursor is in.
-        match self.moving.is_empty() {
-            true => write(),
-            false => self.bars.suspend(write),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use toril_runner::{Probe, ProbeResult};
-
-    use super::*;
-
-    fn probe(state: ProbeState, accepted: bool) -> RunEvent {
-        let (probe, what) = (Probe::Vsock, String::new());
-        RunEvent::Verify {
-            result: ProbeResult {
-                probe,
-                state,
-                what,
-                remedy: None,
-                accepted,
-                milliseconds: 0,
-                timed_out: false,
-            },
-        }
-    }
-
-    #[test]
-    fn the_quiet_hear_what_went_wrong_and_nothing_else() {
-        let failed =
-            ProvisionEvent::Failed { resource: "socat".into(), error: "the mirror is silent".into() };
-        for wrong in [
-            RunEvent::Failed { error: "no user toril".into() },
-            RunEvent::Provision { event: failed },
-            probe(ProbeState::Untried, false),
-        ] {
-            assert!(is_for_the_quiet(&Shown::Run { run: &wrong }), "{wrong:?}");
-        }
-        for fine in [
-            probe(ProbeState::Untried, true),
-            probe(ProbeState::Works, false),
-            RunEvent::Provision { event: ProvisionEvent::Started { resource: "socat".into() } },
-        ] {
-            assert!(!is_for_the_quiet(&Shown::Run { run: &fine }), "{fine:?}");
-        }
-    }
-
-    #[test]
-    fn no_progress_is_drawn_while_a_guest_has_the_terminal() {
-        let mut human = Human::new(false, false, false);
-        human.step(Some("host"), "boot");
-        assert_eq!(human.moving.len(), 1);
-        human.give_terminal();
-        human.step(Some("host"), "boot: case sse");
-        assert!(human.moving.is_empty());
+        failures::details(result, usize::MAX).iter().for_each(|line| self.screen.print(line));
     }
 }

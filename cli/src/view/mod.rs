@@ -9,7 +9,9 @@ mod lines;
 mod outcome;
 mod place;
 mod plan;
+mod quiet;
 mod report;
+mod screen;
 mod shown;
 mod trial;
 
@@ -125,14 +127,14 @@ impl View {
     /// Draws no progress until the test that runs has ended: the terminal is its guest's.
     pub(crate) fn give_terminal(&self) {
         if let Kind::Human(human) = &mut self.lock().kind {
-            human.give_terminal();
+            human.screen.give();
         }
     }
 
     /// Takes progress off the terminal while something else uses it, such as a question.
     pub(crate) fn suspend<T>(&self, other: impl FnOnce() -> T) -> T {
         match &self.lock().kind {
-            Kind::Human(human) => human.suspend(other),
+            Kind::Human(human) => human.screen.suspend(other),
             Kind::Json(_) => other(),
         }
     }
