@@ -6,7 +6,9 @@
     reason = "helpers of tests fail like tests, and skips are printed"
 )]
 
+mod client;
 mod connecting;
 mod delivery;
+mod questions;
 mod russh;
 mod support;

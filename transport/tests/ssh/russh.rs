@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::connecting::{OPTION, ROLE, asked_on_a_terminal, client_arguments, fingerprint};
+use crate::client::{OPTION, client_in_nothing, fingerprint, program};
 use crate::support::{Server, Setup, connect_by, echo_image, host, options, unable};
 use toril_inventory::{Ssh, Transport};
 use toril_transport::{ConnectError, Options, Sudo, connect};
@@ -149,9 +149,7 @@ async fn keys_are_exchanged_anew_in_the_middle() {
 
 /// A client in an environment of its own: no home but `home`, no ssh on its path.
 fn client(ssh: &Ssh, home: &Path) -> Command {
-    let arguments = client_arguments();
-    let mut command = Command::new(&arguments[0]);
-    command.args(&arguments[1..]).env_clear().env(ROLE, serde_json::to_string(ssh).unwrap());
+    let mut command = client_in_nothing(program(), ssh);
     command.env("PATH", "/nonexistent").env("HOME", home).stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
@@ -266,16 +264,15 @@ fn who_logs_in_is_known_without_the_environment() {
     }
     let server = Server::start(&Setup::default());
     let at = server.directory.path();
-    let program = at.join("client");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let copy = at.join("client");
+    fs::copy(program(), &copy).unwrap();
     let key = fs::read_to_string(at.join("id")).unwrap();
     let ssh = Ssh { user: None, identity: None, ..server.ssh.clone() };
     // The user nobody of Debian, and one that is nowhere.
     for (id, expected, name) in
         [(0, "by=russh", "root"), (65534, "by=russh", "nobody"), (54321, "NoLogin", "")]
     {
-        let mut command = Command::new(&program);
-        command.args(&client_arguments()[1..]).env_clear().env(ROLE, serde_json::to_string(&ssh).unwrap());
+        let mut command = client_in_nothing(&copy, &ssh);
         command.env("PATH", "/nonexistent").env("TORIL_SSH_KEY", &key).uid(id).gid(id);
         let text = said(command);
         assert!(text.contains(expected), "{id}: {text}");
@@ -351,33 +348,4 @@ async fn a_jump_host_is_what_the_inventory_says_and_is_named_where_it_fails() {
     assert!(failed(reach("nobody-here@gate", &pin(&gate), &none).await).contains("nobody-here@127.0.7.1"));
     let error = reach("gate", &pin(&gate), &wrong).await.unwrap_err();
     assert!(matches!(error, ConnectError::HostKeyNotPinned { .. }), "{error:?}");
-}
-
-#[test]
-fn a_new_key_is_asked_for_on_a_terminal() {
-    if unable().is_some() {
-        return;
-    }
-    if which::which("script").is_err() {
-        println!("SKIPPED: a terminal is made with `script`, which is not here");
-        return;
-    }
-    let server = Server::start(&Setup::default());
-    let home = server.directory.path().join("asked");
-    fs::create_dir_all(&home).unwrap();
-    let ssh = Ssh { known_hosts: None, transport: Some(Transport::Russh), ..server.ssh.clone() };
-    let fingerprint = fingerprint(&server);
-    for (answer, expected) in
-        [("no", "UnknownHostKey"), (fingerprint.as_str(), "by=russh"), ("known now", "by=russh")]
-    {
-        let mut terminal = Command::new("script");
-        terminal
-            .args(["-qec", &client_arguments().join(" "), "/dev/null"])
-            .env(ROLE, serde_json::to_string(&ssh).unwrap())
-            .env("HOME", &home)
-            .env_remove("SSH_AUTH_SOCK");
-        let (text, answered) = asked_on_a_terminal(&mut terminal, &fingerprint, answer);
-        assert!(text.contains(expected), "{answer}: {text}");
-        assert_eq!(answered, answer != "known now", "{text}");
-    }
 }

@@ -218,18 +218,19 @@ pub async fn wait_on(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The example program, built here because `cargo test --test ssh` alone does not.
+/// An example program, built here because `cargo test --test ssh` alone does not.
+pub fn example(name: &str) -> PathBuf {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    run(Command::new(cargo)
+        .args(["build", "--quiet", "--example", name])
+        .current_dir(env!("CARGO_MANIFEST_DIR")));
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().parent().unwrap().join("examples").join(name)
+}
+
 pub fn echo_agent() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        run(Command::new(cargo)
-            .args(["build", "--quiet", "--example", "echo_agent"])
-            .current_dir(env!("CARGO_MANIFEST_DIR")));
-        let test = std::env::current_exe().unwrap();
-        test.parent().unwrap().parent().unwrap().join("examples/echo_agent")
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| example("echo_agent")).clone()
 }
 
 pub fn echo_image() -> AgentImage {
