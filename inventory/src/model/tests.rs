@@ -1,4 +1,5 @@
 use super::*;
+use crate::{Host, Reach, Secret};
 
 fn one(inventory: &Inventory, name: &str) -> Chosen {
     inventory.resolve(name).unwrap().pop().unwrap()
