@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::Ssh;
 use crate::imported::{Imported, ImportedGroup};
-use crate::layer::{Layer, Said, Setting};
+use crate::layer::{CONNECTION, Layer, Said, Setting};
 use crate::read::{home_path, is_address, is_login, is_reserved};
 
 impl Imported {
@@ -154,19 +154,21 @@ impl Reader<'_> {
                 None => return wrong("ansible_ssh_private_key_file", "no path of a file"),
             };
         }
-        match vars.get("ansible_connection").map(|way| way.as_str().unwrap_or("no text")) {
-            None
-            | Some("ssh" | "smart" | "openssh" | "paramiko" | "paramiko_ssh" | "ansible.builtin.ssh") => {}
-            Some("local" | "ansible.builtin.local") => {
-                layer.keys.insert("connection", said(Setting::Text("local".into())));
-            }
-            Some(way) => {
-                let reason = format!("Ansible reaches it by {way:?}, and toril by ssh only");
-                layer.unusable = Some(Said { value: reason, place: place.clone() });
-            }
+        if let Some(way) = vars.get("ansible_connection") {
+            layer.keys.insert(CONNECTION, said(connection(way.as_str().unwrap_or("no text"))));
         }
         layer.vars = variables(vars, &place);
         Ok(layer)
+    }
+}
+
+/// What Ansible reaches a host by. It is kept whatever it is, since it counts against what a weaker place says.
+fn connection(way: &str) -> Setting {
+    let short = ["ansible.builtin.", "ansible.legacy."].iter().find_map(|of| way.strip_prefix(of));
+    match short.unwrap_or(way) {
+        "ssh" | "smart" | "openssh" | "paramiko" | "paramiko_ssh" => Setting::Text("ssh".into()),
+        "local" => Setting::Text("local".into()),
+        _ => Setting::Unusable(format!("Ansible reaches it by {way:?}, and toril by ssh only")),
     }
 }
 

@@ -24,7 +24,12 @@ pub enum Setting {
     Path(PathBuf),
     /// Where a secret is, which is not read before it is needed.
     Secret(Secret),
+    /// What toril cannot do, and why: the host cannot be used, unless what is stronger says something else.
+    Unusable(String),
 }
+
+/// The key under which it stands by what a host is reached: `ssh`, `local`, or something that toril cannot use.
+pub(crate) const CONNECTION: &str = "connection";
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,6 +38,7 @@ impl fmt::Display for Setting {
             Setting::Port(port) => write!(f, "{port}"),
             Setting::Path(path) => write!(f, "{}", path.display()),
             Setting::Secret(secret) => write!(f, "*** ({secret})"),
+            Setting::Unusable(reason) => write!(f, "cannot be used: {reason}"),
         }
     }
 }
@@ -46,8 +52,6 @@ pub struct Layer {
     pub(crate) vars: BTreeMap<String, Said<String>>,
     /// Variables of suites.
     pub(crate) set: BTreeMap<String, Said<String>>,
-    /// Why toril cannot reach it.
-    pub(crate) unusable: Option<Said<String>>,
 }
 
 impl Layer {
@@ -56,7 +60,6 @@ impl Layer {
         self.keys.extend(stronger.keys.iter().map(|(key, said)| (*key, said.clone())));
         self.vars.extend(stronger.vars.iter().map(|(name, said)| (name.clone(), said.clone())));
         self.set.extend(stronger.set.iter().map(|(name, said)| (name.clone(), said.clone())));
-        self.unusable = stronger.unusable.clone().or(self.unusable);
         self
     }
 
@@ -88,7 +91,25 @@ impl Layer {
 
     /// Whether it is the machine that this program was started on.
     pub(crate) fn is_local(&self) -> bool {
-        self.keys.contains_key("connection")
+        matches!(self.keys.get(CONNECTION), Some(Said { value: Setting::Text(way), .. }) if way == "local")
+    }
+
+    /// Why toril cannot reach it, if it cannot.
+    pub(crate) fn unusable(&self) -> Option<Said<String>> {
+        self.keys.values().find_map(|said| match &said.value {
+            Setting::Unusable(reason) => Some(Said { value: reason.clone(), place: said.place.clone() }),
+            _ => None,
+        })
+    }
+
+    /// How it is reached, by key. That it is by ssh goes without saying, and why it cannot be is told apart from these.
+    pub(crate) fn told_keys(&self) -> Vec<(&'static str, Said<Setting>)> {
+        let is_told = |(key, said): &(&&'static str, &Said<Setting>)| match &said.value {
+            Setting::Unusable(_) => false,
+            Setting::Text(way) => **key != CONNECTION || way != "ssh",
+            _ => true,
+        };
+        self.keys.iter().filter(is_told).map(|(key, said)| (*key, said.clone())).collect()
     }
 
     /// Where the password of sudo is, if that is said.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use toril_document::{Located, Table, Value, nearest};
 
-use crate::layer::{Layer, Said, Setting};
+use crate::layer::{CONNECTION, Layer, Said, Setting};
 use crate::model::{Feed, Feeding, Group, Inventory, Member};
 use crate::{Secret, Ssh, Transport, is_fingerprint};
 
@@ -69,6 +69,9 @@ fn read_address(entry: &mut Table<'_>, layer: &mut Layer) {
         entry.note("I002", address.span.clone(), message, None);
     }
     let place = place(entry, &address.span);
+    // It is where ssh goes, whatever a source says of the host.
+    let connection = Said { value: Setting::Text("ssh".into()), place: place.clone() };
+    layer.keys.insert(CONNECTION, connection);
     layer.keys.insert("address", Said { value: Setting::Text(address.value), place });
 }
 

@@ -74,6 +74,51 @@ fn the_file_is_stronger_than_a_source_of_the_same_host() {
     assert_eq!((inventory.members("mine").len(), inventory.members("told").len()), (1, 4));
 }
 
+/// Whatever a weaker place says, the strongest that says something decides, and the file's own address is one for ssh.
+#[test]
+fn the_strongest_place_says_by_what_a_host_is_reached() {
+    for (all, group, host, file, expected) in [
+        ("local", "", "ssh", "", Ok("203.0.113.7")),
+        ("local", "", "smart", "", Ok("203.0.113.7")),
+        ("local", "ansible.builtin.ssh", "", "", Ok("203.0.113.7")),
+        ("winrm", "", "ssh", "", Ok("203.0.113.7")),
+        ("docker", "", "ansible.legacy.local", "", Ok("this machine")),
+        ("ssh", "", "local", "", Ok("this machine")),
+        ("ssh", "", "winrm", "", Err("\"winrm\"")),
+        ("local", "", "", "", Ok("this machine")),
+        ("local", "", "", "port = 22", Ok("this machine")),
+        ("local", "", "local", "address = \"203.0.113.8\"", Ok("203.0.113.8")),
+        ("", "", "winrm", "address = \"203.0.113.8\"", Ok("203.0.113.8")),
+    ] {
+        let vars = |way: &str| match way {
+            "" => json!({}),
+            way => json!({ "ansible_connection": way }),
+        };
+        let mut of_host = vars(host);
+        of_host["ansible_host"] = "203.0.113.7".into();
+        let printed = json!({
+            "_meta": { "hostvars": { "web-1": of_host } },
+            "all": { "children": ["web"], "vars": vars(all) },
+            "web": { "hosts": ["web-1"], "vars": vars(group) },
+        });
+        let inventory = inventory(&format!("[hosts.web-1]\n{file}\n{SOURCE}"), &printed);
+        let way = inventory.resolve("web-1").map(|mut found| match found.pop().unwrap().target {
+            Target::Host(crate::Host { reach: Reach::Ssh(ssh), .. }) => ssh.host,
+            _ => "this machine".into(),
+        });
+        let case = [all, group, host, file];
+        match (way, expected) {
+            (Ok(way), Ok(expected)) => assert_eq!(way, expected, "{case:?}"),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{case:?}: {error}"),
+            (way, _) => panic!("{case:?}: {way:?}"),
+        }
+        assert_eq!(
+            inventory.machines().contains_key("web-1"),
+            expected.is_ok_and(|way| way != "this machine")
+        );
+    }
+}
+
 #[test]
 fn what_is_wrong_is_said_without_values() {
     for (json, expected) in [

@@ -72,7 +72,7 @@ impl Inventory {
     /// How the hosts that have a table or that a source tells of are reached over ssh, by name.
     pub fn machines(&self) -> BTreeMap<String, Ssh> {
         let layers = self.hosts.keys().map(|name| (name, self.layer(name)));
-        let over_ssh = layers.filter(|(_, layer)| !layer.is_local() && layer.unusable.is_none());
+        let over_ssh = layers.filter(|(_, layer)| !layer.is_local() && layer.unusable().is_none());
         over_ssh.map(|(name, layer)| (name.clone(), layer.ssh(name))).collect()
     }
 
@@ -86,13 +86,13 @@ impl Inventory {
     }
 
     fn host(&self, name: &str, hidden: &Arc<[String]>) -> Result<Chosen, AddressError> {
-        let mut layer = self.layer(name);
+        let layer = self.layer(name);
         let target = match name {
             "local" => Target::Host(Host { name: name.into(), reach: Reach::Local, sandbox: false }),
             "sandbox" => Target::Sandbox(name.into()),
             _ => match name.strip_prefix("sandbox:") {
                 Some(sandbox) => Target::Sandbox(sandbox_name(name, sandbox)?),
-                None => Target::Host(self.reached(name, &mut layer)?),
+                None => Target::Host(self.reached(name, &layer)?),
             },
         };
         let sudo_password = layer.sudo_password();
@@ -108,8 +108,8 @@ impl Inventory {
         })
     }
 
-    fn reached(&self, name: &str, layer: &mut Layer) -> Result<Host, AddressError> {
-        if let Some(said) = &layer.unusable {
+    fn reached(&self, name: &str, layer: &Layer) -> Result<Host, AddressError> {
+        if let Some(said) = layer.unusable() {
             return Err(AddressError::new(name, format!("{} ({})", said.value, said.place)));
         }
         let reach = match self.hosts.contains_key(name) {
@@ -136,15 +136,16 @@ impl Inventory {
     /// It is no host.
     pub fn explain(&self, host: &str) -> Result<Explained, AddressError> {
         let layer = self.layer(host);
-        if layer.unusable.is_none() {
+        let unusable = layer.unusable();
+        if unusable.is_none() {
             self.host(host, &self.secret_variables())?;
         }
         Ok(Explained {
             groups: self.groups_of(host).into_iter().map(str::to_owned).collect(),
-            keys: layer.keys.into_iter().collect(),
+            keys: layer.told_keys(),
             vars: layer.vars,
             set: layer.set,
-            unusable: layer.unusable,
+            unusable,
         })
     }
 }
