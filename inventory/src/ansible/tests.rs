@@ -74,6 +74,14 @@ fn the_file_is_stronger_than_a_source_of_the_same_host() {
     assert_eq!((inventory.members("mine").len(), inventory.members("told").len()), (1, 4));
 }
 
+#[test]
+fn a_user_before_the_name_of_what_is_not_reached_by_ssh_is_refused() {
+    let inventory = inventory(SOURCE, &printed());
+    let refused = |name: &str| inventory.resolve(name).unwrap_err().to_string();
+    assert!(refused("root@here").contains("`here` is this machine"), "{}", refused("root@here"));
+    assert!(refused("root@win").contains("\"winrm\""), "{}", refused("root@win"));
+}
+
 /// Whatever a weaker place says, the strongest that says something decides, and the file's own address is one for ssh.
 #[test]
 fn the_strongest_place_says_by_what_a_host_is_reached() {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Inventory;
-use crate::layer::{Layer, Said};
+use crate::layer::{CONNECTION, Layer, Said};
+use crate::read::is_reserved;
 use crate::{AddressError, Host, Reach, Secret, Setting, Ssh};
 
 /// What a host on the command line stands for.
@@ -51,9 +52,18 @@ pub struct Explained {
     pub unusable: Option<Said<String>>,
 }
 
+/// A host by the inventory's name for it, or by its address, and all that is said of it.
+struct Named {
+    name: String,
+    layer: Layer,
+}
+
+/// The place of what the argument itself says.
+const GIVEN: &str = "as it is named";
+
 impl Inventory {
-    /// What an argument stands for: a host of this inventory, `local`, `sandbox`, `sandbox:NAME`, an address, or all
-    /// hosts of a group (`all` is the group of all), each once.
+    /// What an argument stands for: a host of this inventory, if need be with another user or port, `local`, `sandbox`,
+    /// `sandbox:NAME`, an address, or all hosts of a group (`all` is the group of all), each once.
     ///
     /// # Errors
     /// It is none of these, or a group without hosts.
@@ -85,49 +95,60 @@ impl Inventory {
         names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    fn host(&self, name: &str, hidden: &Arc<[String]>) -> Result<Chosen, AddressError> {
-        let layer = self.layer(name);
-        let target = match name {
-            "local" => Target::Host(Host { name: name.into(), reach: Reach::Local, sandbox: false }),
-            "sandbox" => Target::Sandbox(name.into()),
-            _ => match name.strip_prefix("sandbox:") {
-                Some(sandbox) => Target::Sandbox(sandbox_name(name, sandbox)?),
-                None => Target::Host(self.reached(name, &layer)?),
+    /// The host that an argument stands for, if that is one.
+    fn host(&self, argument: &str, hidden: &Arc<[String]>) -> Result<Chosen, AddressError> {
+        let named = self.named(argument)?;
+        let target = match argument {
+            "local" => Target::Host(Host { name: argument.into(), reach: Reach::Local, sandbox: false }),
+            "sandbox" => Target::Sandbox(argument.into()),
+            _ => match argument.strip_prefix("sandbox:") {
+                Some(sandbox) => Target::Sandbox(sandbox_name(argument, sandbox)?),
+                None => Target::Host(Host {
+                    name: argument.into(),
+                    reach: named.reach(argument)?,
+                    sandbox: false,
+                }),
             },
         };
-        let sudo_password = layer.sudo_password();
-        let hidden = Arc::clone(hidden);
         Ok(Chosen {
-            name: name.into(),
+            name: argument.into(),
             target,
-            vars: layer.vars,
-            set: layer.set,
-            sudo_password,
-            hidden,
+            sudo_password: named.layer.sudo_password(),
+            vars: named.layer.vars,
+            set: named.layer.set,
+            hidden: Arc::clone(hidden),
             machines: Arc::default(),
         })
     }
 
-    fn reached(&self, name: &str, layer: &Layer) -> Result<Host, AddressError> {
-        if let Some(said) = layer.unusable() {
-            return Err(AddressError::new(name, format!("{} ({})", said.value, said.place)));
+    /// What holds for an argument that is a host's name, a host's name with a user or a port, or an address. What it says
+    /// itself is stronger than what the inventory says.
+    fn named(&self, argument: &str) -> Result<Named, AddressError> {
+        let special = is_reserved(argument) && argument != "all";
+        if special || self.hosts.contains_key(argument) {
+            return Ok(Named { name: argument.to_owned(), layer: self.layer(argument) });
         }
-        let reach = match self.hosts.contains_key(name) {
-            true if layer.is_local() => Reach::Local,
-            true => Reach::Ssh(layer.ssh(name)),
-            // Of an address, what the inventory says of all hosts holds where the address says nothing.
-            false => {
-                let given = Ssh::parse(name)?;
-                let general = layer.ssh(name);
-                Reach::Ssh(Ssh {
-                    host: given.host,
-                    user: given.user.or(general.user),
-                    port: given.port.or(general.port),
-                    ..general
-                })
-            }
-        };
-        Ok(Host { name: name.to_owned(), reach, sandbox: false })
+        let given = Ssh::parse(argument)?;
+        let is_known = self.hosts.contains_key(&given.host);
+        let mut layer = self.layer(if is_known { &given.host } else { argument });
+        let mut say = |key, value| layer.keys.insert(key, Said { value, place: GIVEN.into() });
+        if !is_known {
+            // What the inventory says of all hosts holds, but it does not say which one this is.
+            say("address", Setting::Text(given.host.clone()));
+            say(CONNECTION, Setting::Text("ssh".into()));
+        }
+        let is_more = given.user.is_some() || given.port.is_some();
+        if let Some(user) = given.user {
+            say("user", Setting::Text(user));
+        }
+        if let Some(port) = given.port {
+            say("port", Setting::Port(port));
+        }
+        if layer.is_local() && is_more {
+            let reason = format!("`{}` is this machine, for which there is no user and no port", given.host);
+            return Err(AddressError::new(argument, reason));
+        }
+        Ok(Named { name: given.host, layer })
     }
 
     /// What is said of a host, and where.
@@ -135,18 +156,27 @@ impl Inventory {
     /// # Errors
     /// It is no host.
     pub fn explain(&self, host: &str) -> Result<Explained, AddressError> {
-        let layer = self.layer(host);
-        let unusable = layer.unusable();
+        let named = self.named(host)?;
+        let unusable = named.layer.unusable();
         if unusable.is_none() {
             self.host(host, &self.secret_variables())?;
         }
         Ok(Explained {
-            groups: self.groups_of(host).into_iter().map(str::to_owned).collect(),
-            keys: layer.told_keys(),
-            vars: layer.vars,
-            set: layer.set,
+            groups: self.groups_of(&named.name).into_iter().map(str::to_owned).collect(),
+            keys: named.layer.told_keys(),
+            vars: named.layer.vars,
+            set: named.layer.set,
             unusable,
         })
+    }
+}
+
+impl Named {
+    fn reach(&self, argument: &str) -> Result<Reach, AddressError> {
+        if let Some(said) = self.layer.unusable() {
+            return Err(AddressError::new(argument, format!("{} ({})", said.value, said.place)));
+        }
+        Ok(if self.layer.is_local() { Reach::Local } else { Reach::Ssh(self.layer.ssh(&self.name)) })
     }
 }
 

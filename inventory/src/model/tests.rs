@@ -25,6 +25,44 @@ fn names_win_over_addresses() {
     assert!(inventory.resolve("sandbox:UP").is_err() && inventory.resolve("sandbox:../x").is_err());
 }
 
+#[test]
+fn a_user_or_a_port_before_a_name_leaves_what_else_is_said_of_the_host() {
+    let pin = "SHA256:xgNbb8n0lYodJuoYwkZUTWh7crS13b94GZHuoAJgWNM";
+    let text = format!(
+        "[hosts.ovh-1]\naddress = \"203.0.113.7\"\nport = 2222\nuser = \"debian\"\nhost-key = [\"{pin}\"]\n\
+         [groups.lab]\nhosts = [\"ovh-1\"]\nidentity = \"/key\"\nvars = {{ a = \"lab\" }}\n\
+         [groups.all]\nport = 22\n"
+    );
+    let inventory = Inventory::parse("i", &text).unwrap();
+    for (argument, user, port) in [
+        ("ovh-1", "debian", 2222),
+        ("root@ovh-1", "root", 2222),
+        ("ovh-1:2200", "debian", 2200),
+        ("root@ovh-1:2200", "root", 2200),
+    ] {
+        let chosen = one(&inventory, argument);
+        let Target::Host(Host { name, reach: Reach::Ssh(ssh), .. }) = &chosen.target else {
+            panic!("{chosen:?}")
+        };
+        assert_eq!((name.as_str(), ssh.host.as_str()), (argument, "203.0.113.7"));
+        assert_eq!((ssh.user.as_deref(), ssh.port), (Some(user), Some(port)), "{argument}");
+        assert_eq!(
+            (ssh.host_key.as_slice(), ssh.identity.as_deref()),
+            (&[pin.into()][..], Some("/key".as_ref()))
+        );
+        assert_eq!(chosen.vars["a"].value, "lab", "{argument}");
+    }
+    let explained = inventory.explain("root@ovh-1").unwrap();
+    let said = |key: &str| {
+        let (_, said) = explained.keys.iter().find(|(known, _)| *known == key).unwrap();
+        (said.value.to_string(), said.place.clone())
+    };
+    assert_eq!(said("user"), ("root".into(), "as it is named".into()));
+    assert_eq!((said("port").1.as_str(), explained.groups.as_slice()), ("i:3", &["lab".to_owned()][..]));
+    // What is nowhere in the inventory is an address.
+    assert_eq!(reach(&inventory, "root@ovh-2"), (Some("root".into()), "ovh-2".into(), Some(22)));
+}
+
 const NESTED: &str = r#"[groups.all]
 user = "everyone"
 vars = { a = "all", b = "all", c = "all", d = "all", e = "all" }
