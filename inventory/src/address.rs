@@ -2,15 +2,21 @@ use crate::Ssh;
 
 /// A host on the command line could not be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a host: {reason}")]
+#[error("`{text}` {verdict}: {reason}")]
 pub struct AddressError {
-    pub(crate) text: String,
-    pub(crate) reason: String,
+    text: String,
+    verdict: &'static str,
+    reason: String,
 }
 
 impl AddressError {
     pub(crate) fn new(text: &str, reason: impl Into<String>) -> AddressError {
-        AddressError { text: text.to_owned(), reason: reason.into() }
+        AddressError { text: text.to_owned(), verdict: "is not a host", reason: reason.into() }
+    }
+
+    /// Of a host, or of hosts, that there are.
+    pub(crate) fn unusable(text: &str, reason: impl Into<String>) -> AddressError {
+        AddressError { verdict: "cannot be used", ..AddressError::new(text, reason) }
     }
 }
 
@@ -21,6 +27,9 @@ impl Ssh {
     /// Says which part cannot be right.
     pub fn parse(text: &str) -> Result<Ssh, AddressError> {
         let wrong = |reason: &str| AddressError::new(text, reason);
+        if text.contains(['{', '}']) {
+            return Err(wrong("{ and } are in no address: it may be a template that nobody has filled in"));
+        }
         let (user, rest) = match text.rsplit_once('@') {
             Some((user, rest)) => (Some(user), rest),
             None => (None, text),
@@ -94,6 +103,8 @@ mod tests {
             "[::1",
             "[::1]x",
             "a b",
+            "{{inventory_hostname}}.example.com",
+            "{{user}}@h",
         ] {
             assert_eq!(parts(wrong), None, "{wrong:?}");
         }
@@ -104,6 +115,8 @@ mod tests {
         fn never_panics_and_never_gives_an_option(text in ".*") {
             if let Ok(ssh) = Ssh::parse(&text) {
                 prop_assert!(!ssh.host.starts_with('-') && !ssh.host.is_empty());
+                let is_template = ssh.host.contains(['{', '}']);
+                prop_assert!(!is_template);
                 prop_assert!(!ssh.user.unwrap_or_default().starts_with('-'));
             }
         }

@@ -16,8 +16,11 @@ impl Imported {
     /// variables are variables of recipes, as far as they are strings, numbers, or true or false. What begins with
     /// `ansible_` is Ansible's own.
     ///
+    /// A host that toril cannot reach so is there, and cannot be used. Of no value a reason repeats the text, which may be a
+    /// secret, but of what a host is reached by.
+    ///
     /// # Errors
-    /// It is not JSON of this form, or names what can be no host. No value is repeated in the message: it may be a secret.
+    /// It is not JSON of this form.
     pub fn ansible(origin: &str, text: &str) -> Result<Imported, String> {
         let top: Map<String, Json> = serde_json::from_str(text)
             .map_err(|error| format!("{origin} printed no inventory in Ansible's JSON: {}", place(&error)))?;
@@ -59,52 +62,56 @@ struct Reader<'o> {
 impl Reader<'_> {
     fn meta(&mut self, value: &Json) -> Result<(), String> {
         let Some(hosts) = value.get("hostvars") else { return Ok(()) };
-        let hosts = self.object(hosts, "_meta.hostvars")?;
-        for (name, vars) in hosts {
+        for (name, vars) in self.object(hosts, "_meta.hostvars")? {
             let vars = self.object(vars, &format!("_meta.hostvars.{name}"))?;
-            let layer = self.layer(vars, &format!("host {name}"))?;
-            self.host(name)?;
-            self.imported.hosts.insert(name.clone(), layer);
+            let layer = self.host(name, self.layer(vars, &format!("host {name}")));
+            self.imported.hosts.insert(called(name), layer);
         }
         Ok(())
     }
 
     fn group(&mut self, name: &str, value: &Json) -> Result<(), String> {
-        if (is_reserved(name) && name != "all") || Ssh::parse(name).is_err() {
-            return Err(format!("{} has a group `{name}`, which toril cannot call so", self.origin));
-        }
         let mut group = ImportedGroup::default();
+        let mut hosts = Vec::new();
         match value {
             // As old scripts have it.
-            Json::Array(_) => group.hosts = self.names(value, name)?,
+            Json::Array(_) => hosts = self.names(value, name)?,
             _ => {
-                let object = self.object(value, name)?;
-                for (key, value) in object {
+                let told = self.object(value, name)?.iter().filter(|(_, value)| !value.is_null());
+                for (key, value) in told {
                     match key.as_str() {
-                        "hosts" => group.hosts = self.names(value, &format!("{name}.hosts"))?,
+                        "hosts" => hosts = self.names(value, &format!("{name}.hosts"))?,
                         "children" => group.groups = self.names(value, &format!("{name}.children"))?,
                         "vars" => {
                             let vars = self.object(value, &format!("{name}.vars"))?;
-                            group.layer = self.layer(vars, &format!("group {name}"))?;
+                            group.layer = self.layer(vars, &format!("group {name}"));
                         }
                         _ => {}
                     }
                 }
             }
         }
-        for host in &group.hosts {
-            self.host(host)?;
-            self.imported.hosts.entry(host.clone()).or_default();
+        for host in &hosts {
+            let layer = self.host(host, Layer::default());
+            self.imported.hosts.entry(called(host)).or_insert(layer);
         }
-        self.imported.groups.insert(name.to_owned(), group);
+        group.hosts = hosts.iter().map(|host| called(host)).collect();
+        group.groups = group.groups.iter().map(|group| group_called(group)).collect();
+        self.imported.groups.insert(group_called(name), group);
         Ok(())
     }
 
-    fn host(&self, name: &str) -> Result<(), String> {
-        match is_reserved(name) || Ssh::parse(name).is_err() {
-            true => Err(format!("{} has a host `{name}`, which toril cannot call so", self.origin)),
-            false => Ok(()),
+    /// What is said of a host. One whose name toril has no use for is there, and cannot be used.
+    fn host(&self, name: &str, mut layer: Layer) -> Layer {
+        if called(name) != name {
+            let reason = match is_reserved(name) {
+                true => "its name is one that toril uses itself",
+                false => "its name is none that a host can have",
+            };
+            let place = format!("{} (host {name:?})", self.origin);
+            layer.keys.insert(CONNECTION, Said { value: Setting::Unusable(reason.into()), place });
         }
+        layer
     }
 
     fn object<'v>(&self, value: &'v Json, at: &str) -> Result<&'v Map<String, Json>, String> {
@@ -123,43 +130,90 @@ impl Reader<'_> {
         }
     }
 
-    fn layer(&self, vars: &Map<String, Json>, of: &str) -> Result<Layer, String> {
+    fn layer(&self, vars: &Map<String, Json>, of: &str) -> Layer {
         let place = format!("{} ({of})", self.origin);
-        let said = |value| Said { value, place: place.clone() };
-        let mut layer = Layer::default();
-        let first = |names: [&str; 2]| names.iter().find_map(|name| vars.get(*name));
-        let wrong = |name: &str, what: &str| Err(format!("{place}: `{name}` is {what}"));
-        if let Some(value) = first(["ansible_host", "ansible_ssh_host"]) {
-            match value.as_str().filter(|address| is_address(address)) {
-                Some(address) => layer.keys.insert("address", said(Setting::Text(address.to_owned()))),
-                None => return wrong("ansible_host", "no address of a host"),
-            };
-        }
-        if let Some(value) = first(["ansible_user", "ansible_ssh_user"]) {
-            match value.as_str().filter(|user| is_login(user)) {
-                Some(user) => layer.keys.insert("user", said(Setting::Text(user.to_owned()))),
-                None => return wrong("ansible_user", "no login name"),
-            };
-        }
-        if let Some(value) = first(["ansible_port", "ansible_ssh_port"]) {
-            let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
-            match number.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0) {
-                Some(port) => layer.keys.insert("port", said(Setting::Port(port))),
-                None => return wrong("ansible_port", "no port from 1 to 65535"),
-            };
-        }
-        if let Some(value) = first(["ansible_ssh_private_key_file", "ansible_private_key_file"]) {
-            match value.as_str().filter(|path| !path.is_empty()) {
-                Some(path) => layer.keys.insert("identity", said(Setting::Path(home_path(path)))),
-                None => return wrong("ansible_ssh_private_key_file", "no path of a file"),
-            };
-        }
-        if let Some(way) = vars.get("ansible_connection") {
-            layer.keys.insert(CONNECTION, said(connection(way.as_str().unwrap_or("no text"))));
-        }
-        layer.vars = variables(vars, &place);
-        Ok(layer)
+        let settings = VARIABLES.iter().filter_map(|variable| {
+            let value = variable.setting(vars)?;
+            Some((variable.key, Said { value, place: place.clone() }))
+        });
+        Layer { keys: settings.collect(), vars: variables(vars, &place), ..Layer::default() }
     }
+}
+
+/// What toril calls a host: its name, or that in quotes if it is one that toril uses itself, or none that a host can have.
+fn called(name: &str) -> String {
+    let is_name = !is_reserved(name) && Ssh::parse(name).is_ok() && !name.contains(char::is_control);
+    if is_name { name.to_owned() } else { format!("{name:?}") }
+}
+
+/// The same of a group.
+fn group_called(name: &str) -> String {
+    if name == "all" { name.to_owned() } else { called(name) }
+}
+
+/// A variable of Ansible's that says how a host is reached.
+struct Variable {
+    key: &'static str,
+    /// What Ansible calls it. Of several that are set the last one counts, as there.
+    names: &'static [&'static str],
+    read: fn(&Json) -> Option<Setting>,
+    /// What it is where it cannot be read.
+    otherwise: &'static str,
+}
+
+const VARIABLES: [Variable; 5] = [
+    Variable {
+        key: "address",
+        names: &["ansible_host", "ansible_ssh_host"],
+        read: |value| value.as_str().filter(|text| is_address(text)).map(|text| Setting::Text(text.into())),
+        otherwise: "no address of a host",
+    },
+    Variable {
+        key: "user",
+        names: &["ansible_user", "ansible_ssh_user"],
+        read: |value| value.as_str().filter(|text| is_login(text)).map(|text| Setting::Text(text.into())),
+        otherwise: "no login name",
+    },
+    Variable {
+        key: "port",
+        names: &["ansible_port", "ansible_ssh_port"],
+        read: |value| port(value).map(Setting::Port),
+        otherwise: "no port from 1 to 65535",
+    },
+    Variable {
+        key: "identity",
+        names: &["ansible_private_key_file", "ansible_ssh_private_key_file"],
+        read: |value| value.as_str().map(|path| Setting::Path(home_path(path))),
+        otherwise: "no path of a file",
+    },
+    Variable {
+        key: CONNECTION,
+        names: &["ansible_connection"],
+        read: |value| value.as_str().map(connection),
+        otherwise: "no text",
+    },
+];
+
+impl Variable {
+    /// What is set of it, if anything. What cannot be read makes a host unusable, which is no reason to refuse others.
+    fn setting(&self, vars: &Map<String, Json>) -> Option<Setting> {
+        let mut set = self.names.iter().rev().filter_map(|name| Some((*name, vars.get(*name)?)));
+        // Nothing is something, too: it counts against what a weaker place says.
+        let nothing = set.clone().next().map(|_| Setting::Unset);
+        let is_nothing = |value: &Json| value.is_null() || value.as_str() == Some("");
+        let Some((name, value)) = set.find(|(_, value)| !is_nothing(value)) else { return nothing };
+        let is_template = value.as_str().is_some_and(|text| text.contains("{{") || text.contains("{%"));
+        let unusable = |what: &str| Setting::Unusable(format!("`{name}` is {what}"));
+        Some(match is_template {
+            true => unusable("a template, which Ansible fills in and toril does not"),
+            false => (self.read)(value).unwrap_or_else(|| unusable(self.otherwise)),
+        })
+    }
+}
+
+fn port(value: &Json) -> Option<u16> {
+    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+    u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
 /// What Ansible reaches a host by. It is kept whatever it is, since it counts against what a weaker place says.

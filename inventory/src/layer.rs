@@ -26,6 +26,8 @@ pub enum Setting {
     Secret(Secret),
     /// What toril cannot do, and why: the host cannot be used, unless what is stronger says something else.
     Unusable(String),
+    /// Nothing, whatever a weaker place says.
+    Unset,
 }
 
 /// The key under which it stands by what a host is reached: `ssh`, `local`, or something that toril cannot use.
@@ -39,6 +41,7 @@ impl fmt::Display for Setting {
             Setting::Path(path) => write!(f, "{}", path.display()),
             Setting::Secret(secret) => write!(f, "*** ({secret})"),
             Setting::Unusable(reason) => write!(f, "cannot be used: {reason}"),
+            Setting::Unset => f.write_str("not set"),
         }
     }
 }
@@ -96,7 +99,9 @@ impl Layer {
 
     /// Why toril cannot reach it, if it cannot.
     pub(crate) fn unusable(&self) -> Option<Said<String>> {
-        self.keys.values().find_map(|said| match &said.value {
+        // This machine has no address that could be wrong.
+        let mut keys = self.keys.values().filter(|_| !self.is_local());
+        keys.find_map(|said| match &said.value {
             Setting::Unusable(reason) => Some(Said { value: reason.clone(), place: said.place.clone() }),
             _ => None,
         })
@@ -105,7 +110,7 @@ impl Layer {
     /// How it is reached, by key. That it is by ssh goes without saying, and why it cannot be is told apart from these.
     pub(crate) fn told_keys(&self) -> Vec<(&'static str, Said<Setting>)> {
         let is_told = |(key, said): &(&&'static str, &Said<Setting>)| match &said.value {
-            Setting::Unusable(_) => false,
+            Setting::Unusable(_) | Setting::Unset => false,
             Setting::Text(way) => **key != CONNECTION || way != "ssh",
             _ => true,
         };

@@ -15,7 +15,7 @@ pub use address::AddressError;
 pub use host::{Host, Reach, Ssh};
 pub use imported::Imported;
 pub use layer::{Layer, Said, Setting};
-pub use model::{Chosen, Explained, Feed, Feeding, Inventory, Target};
+pub use model::{Chosen, Explained, Feed, Feeding, Inventory, Resolved, Target};
 pub use read::is_reserved;
 pub use secret::{Secret, SecretError};
 pub use ssh_config::{SshConfig, SshConfigError, SshConfigItem, SshConfigLine};

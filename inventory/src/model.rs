@@ -11,7 +11,7 @@ use crate::Imported;
 use crate::layer::Layer;
 use crate::read;
 
-pub use find::{Chosen, Explained, Target};
+pub use find::{Chosen, Explained, Resolved, Target};
 
 /// The hosts that a file names, and its groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Inventory {
     pub(crate) hosts: BTreeMap<String, Layer>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) feeds: Vec<Feed>,
+    /// The hosts and groups that sources have told of.
+    pub(crate) told: BTreeSet<String>,
     /// The file itself, for mistakes that show only when all of it is known.
     pub(crate) source: Option<Arc<Source>>,
 }
@@ -116,6 +118,7 @@ impl Inventory {
             let group = self.groups.entry(name.clone()).or_default();
             group.hosts.extend(imported.hosts.keys().cloned().map(member));
         }
+        self.told.extend(imported.hosts.keys().chain(imported.groups.keys()).cloned());
         for (name, layer) in imported.hosts {
             let known = self.hosts.remove(&name).unwrap_or_default();
             self.hosts.insert(name, layer.under(&known));
@@ -147,6 +150,11 @@ impl Inventory {
     /// Whether there is a group of this name. That of all hosts is always there.
     pub fn is_group(&self, name: &str) -> bool {
         name == "all" || self.groups.contains_key(name)
+    }
+
+    /// Whether there is a host of this name.
+    pub fn is_host(&self, name: &str) -> bool {
+        self.hosts.contains_key(name)
     }
 
     /// The names of a group's hosts, those of the groups in it included, each once.

@@ -44,7 +44,7 @@ pub(crate) fn read(table: &mut Table<'_>) -> Inventory {
         groups.insert(name.value, group);
     }
     let feeds = table.tables("source").into_iter().filter_map(read_feed).collect();
-    Inventory { hosts, groups, feeds, source: Some(source) }
+    Inventory { hosts, groups, feeds, source: Some(source), ..Inventory::default() }
 }
 
 fn refuse_name(entry: &Table<'_>, name: &Located<String>, reserved: bool, what: &str) {
@@ -218,7 +218,9 @@ fn place(entry: &Table<'_>, span: &Range<usize>) -> String {
 }
 
 pub(crate) fn is_login(user: &str) -> bool {
-    !user.is_empty() && !user.starts_with('-') && !user.contains(char::is_whitespace)
+    !user.is_empty()
+        && !user.starts_with('-')
+        && !user.contains(|c: char| c.is_whitespace() || matches!(c, '{' | '}'))
 }
 
 pub(crate) fn is_address(address: &str) -> bool {

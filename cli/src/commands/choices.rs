@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,7 +187,12 @@ impl Chooser {
         let inventory = self.inventory(way.inventory.as_ref())?;
         let mut targets: Vec<Chosen> = Vec::new();
         for host in hosts {
-            for found in inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()))? {
+            let resolved = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()))?;
+            for error in &resolved.left_out {
+                // There is nobody left to tell if this fails.
+                drop(writeln!(io::stderr(), "left out of `{host}`: {error}"));
+            }
+            for found in resolved.hosts {
                 if !targets.iter().any(|known| known.name == found.name) {
                     targets.push(found);
                 }
@@ -206,12 +211,10 @@ impl Chooser {
     /// The same, of an inventory.
     pub(super) fn host(&self, host: &str, inventory: Option<&PathBuf>) -> Result<Chosen, UsageError> {
         let inventory = self.inventory(inventory)?;
-        let found = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()));
-        let group = || UsageError::Other(format!("`{host}` is a group, and one host is wanted"));
-        if inventory.is_group(host) {
-            return Err(group());
+        if inventory.is_group(host) && !inventory.is_host(host) {
+            return Err(UsageError::Other(format!("`{host}` is a group, and one host is wanted")));
         }
-        let mut found = found?.pop().ok_or_else(group)?;
+        let mut found = inventory.one(host).map_err(|error| UsageError::Other(error.to_string()))?;
         found.machines = Arc::new(inventory.machines());
         Ok(found)
     }

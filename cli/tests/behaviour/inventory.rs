@@ -91,7 +91,8 @@ fn what_is_wrong_is_told_before_a_host_is_contacted() {
     // Nobody has set LAB_SUDO.
     let secret = place.seen(&["check", "web-1"]);
     let group = place.seen(&["attach", "lab"]);
-    let unusable = place.seen(&["check", "web"]);
+    let left_out = place.seen(&["check", "web"]);
+    let unusable = place.seen(&["check", "box"]);
     place.write("told.sh", "#!/bin/sh\necho canary\n");
     let no_json = place.seen(&["check", "web-1"]);
     place.write("told.sh", "#!/bin/sh\necho no route >&2\nexit 4\n");
@@ -105,7 +106,7 @@ fn what_is_wrong_is_told_before_a_host_is_contacted() {
     place.write("r.toml", recipe);
     place.write("inventory.toml", "[hosts.host]\nvars = { flag = \"perhaps\", other = \"x\" }\n");
     let variable = place.seen(&["check", "host", "--recipe", "r.toml"]);
-    let text = [secret, group, unusable, no_json, failed, ring, variable].join("\n");
+    let text = [secret, group, left_out, unusable, no_json, failed, ring, variable].join("\n");
     assert!(!text.contains("canary"), "{text}");
     assert_snapshot!(text);
 }

@@ -12,7 +12,7 @@ fn inventory(text: &str, json: &Json) -> Inventory {
 }
 
 fn one(inventory: &Inventory, name: &str) -> Chosen {
-    inventory.resolve(name).unwrap().pop().unwrap()
+    inventory.one(name).unwrap()
 }
 
 fn ssh(chosen: &Chosen) -> &Ssh {
@@ -110,7 +110,7 @@ fn the_strongest_place_says_by_what_a_host_is_reached() {
             "web": { "hosts": ["web-1"], "vars": vars(group) },
         });
         let inventory = inventory(&format!("[hosts.web-1]\n{file}\n{SOURCE}"), &printed);
-        let way = inventory.resolve("web-1").map(|mut found| match found.pop().unwrap().target {
+        let way = inventory.one("web-1").map(|chosen| match chosen.target {
             Target::Host(crate::Host { reach: Reach::Ssh(ssh), .. }) => ssh.host,
             _ => "this machine".into(),
         });
@@ -127,6 +127,122 @@ fn the_strongest_place_says_by_what_a_host_is_reached() {
     }
 }
 
+/// Why each host of an inventory cannot be used, of those that cannot.
+fn unusable(inventory: &Inventory) -> Vec<String> {
+    let members = inventory.members("all");
+    members.iter().filter_map(|name| inventory.one(name).err()).map(|error| error.to_string()).collect()
+}
+
+#[test]
+fn one_odd_host_leaves_the_others_as_they_are() {
+    for (name, vars, expected) in [
+        (
+            "a",
+            json!({ "ansible_host": "-x canary" }),
+            "`a` cannot be used: `ansible_host` is no address of a host",
+        ),
+        ("a", json!({ "ansible_host": "u@canary" }), "`ansible_host` is no address of a host"),
+        ("a", json!({ "ansible_host": "{{ inventory_hostname }}.canary" }), "`ansible_host` is a template"),
+        ("a", json!({ "ansible_host": "{{inventory_hostname}}.canary" }), "`ansible_host` is a template"),
+        ("a", json!({ "ansible_host": "{canary}" }), "`ansible_host` is no address of a host"),
+        ("a", json!({ "ansible_port": 0 }), "`ansible_port` is no port from 1 to 65535 (x (host a))"),
+        ("a", json!({ "ansible_ssh_port": "canary" }), "`ansible_ssh_port` is no port"),
+        ("a", json!({ "ansible_user": "-l canary" }), "`ansible_user` is no login name"),
+        ("a", json!({ "ansible_user": "{{ canary }}" }), "`ansible_user` is a template"),
+        (
+            "a",
+            json!({ "ansible_private_key_file": "{% canary %}" }),
+            "`ansible_private_key_file` is a template",
+        ),
+        ("a", json!({ "ansible_connection": "{{ canary }}" }), "`ansible_connection` is a template"),
+        ("a", json!({ "ansible_connection": 1 }), "`ansible_connection` is no text"),
+        ("a", json!({ "ansible_connection": "winrm" }), "Ansible reaches it by \"winrm\""),
+        (
+            "-oProxyCommand=x",
+            json!({}),
+            "`\"-oProxyCommand=x\"` cannot be used: its name is none that a host can have",
+        ),
+        ("a b", json!({ "ansible_host": "::1" }), "`\"a b\"` cannot be used: its name is none"),
+        ("a\u{1b}[2J", json!({}), "`\"a\\u{1b}[2J\"` cannot be used"),
+        ("{a}", json!({}), "`\"{a}\"` cannot be used"),
+        ("sandbox:x", json!({}), "`\"sandbox:x\"` cannot be used: its name is one that toril uses itself"),
+        ("local", json!({ "ansible_connection": "local" }), "`\"local\"` cannot be used: its name is one"),
+    ] {
+        let printed = json!({ "_meta": { "hostvars": { name: vars } }, "g": { "hosts": ["b", name] } });
+        let inventory = inventory(SOURCE, &printed);
+        let found = inventory.resolve("g").unwrap();
+        assert_eq!(
+            found.hosts.iter().map(|chosen| chosen.name.as_str()).collect::<Vec<_>>(),
+            ["b"],
+            "{name} {vars}"
+        );
+        let told: Vec<String> = found.left_out.iter().map(ToString::to_string).collect();
+        assert!(told.len() == 1 && told[0].contains(expected), "{name} {vars}: {told:?}");
+        assert!(!told[0].contains("canary"), "{told:?}");
+        assert_eq!(unusable(&inventory), told);
+        assert_eq!(inventory.machines().keys().collect::<Vec<_>>(), ["b"]);
+    }
+    let none =
+        inventory(SOURCE, &json!({ "_meta": { "hostvars": { "w": { "ansible_port": 0 } } }, "g": ["w"] }));
+    let refused = none.resolve("g").unwrap_err().to_string();
+    assert!(refused.starts_with("`g` cannot be used: `w` cannot be used: `ansible_port`"), "{refused}");
+}
+
+#[test]
+fn what_the_file_says_mends_a_host() {
+    let text = format!("[hosts.a]\naddress = \"203.0.113.8\"\n[hosts.b]\nport = 22\n{SOURCE}");
+    let of_all =
+        json!({ "ansible_host": "{{ inventory_hostname }}.example.com", "ansible_port": "{{ port }}" });
+    let printed = json!({ "all": { "vars": of_all }, "g": ["a", "b"], "_meta": { "hostvars": { "a": { "ansible_port": 23 } } } });
+    let inventory = inventory(&text, &printed);
+    let way = ssh(&one(&inventory, "a")).clone();
+    assert_eq!((way.host.as_str(), way.port), ("203.0.113.8", Some(23)));
+    let explained = inventory.explain("b").unwrap();
+    assert_eq!(explained.unusable.unwrap().place, "x (group all)");
+    assert_eq!(explained.keys.iter().map(|(key, _)| *key).collect::<Vec<_>>(), ["port"]);
+}
+
+#[test]
+fn null_counts_against_what_a_group_says() {
+    let vars = json!({ "ansible_host": "203.0.113.7", "ansible_port": 22, "ansible_user": "deploy", "ansible_connection": "local" });
+    let nothing =
+        json!({ "ansible_host": null, "ansible_port": null, "ansible_user": "", "ansible_connection": null });
+    let printed = json!({ "_meta": { "hostvars": { "a": nothing } }, "g": { "hosts": ["a"], "vars": vars, "children": null } });
+    let way = ssh(&one(&inventory(SOURCE, &printed), "a")).clone();
+    assert_eq!((way.host.as_str(), way.port, way.user), ("a", None, None));
+}
+
+#[test]
+fn groups_that_are_called_as_toril_calls_something_hold_all_the_same() {
+    let vars = json!({ "ansible_user": "deploy" });
+    let printed =
+        json!({ "local": { "hosts": ["a"], "vars": vars }, "up": { "children": ["local"] }, "a b": ["a"] });
+    let inventory = inventory(SOURCE, &printed);
+    assert_eq!(ssh(&one(&inventory, "a")).user.as_deref(), Some("deploy"));
+    assert_eq!(inventory.explain("a").unwrap().groups, ["\"a b\"", "up", "\"local\""]);
+    assert_eq!(
+        (inventory.members("up"), inventory.members("\"local\"")),
+        (vec!["a".into()], vec!["a".into()])
+    );
+    let here = inventory.resolve("local").unwrap().hosts.pop().unwrap();
+    assert!(matches!(here.target, Target::Host(crate::Host { reach: Reach::Local, .. })), "{here:?}");
+}
+
+#[test]
+fn a_host_and_a_group_of_one_name_are_refused_only_where_it_is_not_clear_which_is_meant() {
+    let printed = json!({ "db": ["db"], "web": ["web", "web-2"], "all": { "children": ["db", "web"] } });
+    let inventory = inventory(&format!("[groups.mine]\ngroups = [\"web\"]\n{SOURCE}"), &printed);
+    let names = |argument: &str| {
+        let found = inventory.resolve(argument).unwrap();
+        found.hosts.into_iter().map(|chosen| chosen.name).collect::<Vec<_>>()
+    };
+    assert_eq!((names("db"), names("web-2")), (vec!["db".to_owned()], vec!["web-2".to_owned()]));
+    assert_eq!((names("mine"), names("all").len()), (vec!["web".to_owned(), "web-2".into()], 3));
+    let refused = inventory.resolve("web").unwrap_err().to_string();
+    assert!(refused.starts_with("`web` cannot be used: a host and a group are called so"), "{refused}");
+    assert_eq!(names("root@web"), ["root@web"]);
+}
+
 #[test]
 fn what_is_wrong_is_said_without_values() {
     for (json, expected) in [
@@ -135,19 +251,6 @@ fn what_is_wrong_is_said_without_values() {
         ("{\"a\":", "it ends in the middle"),
         ("{\"a\": \"canary\"}", "in what x printed, `a` is no object"),
         ("{\"a\": [1]}", "in what x printed, `a` is no list of names"),
-        ("{\"a\": [\"-oProxyCommand=x\"]}", "x has a host `-oProxyCommand=x`, which toril cannot call so"),
-        (
-            "{\"_meta\":{\"hostvars\":{\"a\":{\"ansible_host\":\"-x canary\"}}}}",
-            "x (host a): `ansible_host` is no address of a host",
-        ),
-        (
-            "{\"_meta\":{\"hostvars\":{\"a\":{\"ansible_port\":0}}}}",
-            "x (host a): `ansible_port` is no port from 1 to 65535",
-        ),
-        (
-            "{\"_meta\":{\"hostvars\":{\"a\":{\"ansible_user\":\"-l\"}}}}",
-            "x (host a): `ansible_user` is no login name",
-        ),
     ] {
         let error = Imported::ansible("x", json).unwrap_err();
         assert!(error.contains(expected), "{json}: {error}");
@@ -162,25 +265,34 @@ fn what_is_wrong_is_said_without_values() {
 }
 
 proptest! {
-    /// Whatever is printed is an inventory or refused, and each host of it can be reached or says why not.
+    /// Whatever is printed of the right form is an inventory, and each host of it can be reached or says why not.
     #[test]
-    fn any_json_is_an_inventory_or_refused(
-        names in prop::collection::vec("[a-c]|-x|local|a b", 1..4),
-        children in prop::collection::vec("[a-c]", 0..4),
-        host in r#"203\.0\.113\.7|::1|-x|a b|u@h|"#,
+    fn each_host_of_an_inventory_can_be_reached_or_says_why_not(
+        names in prop::collection::vec("[a-c]|-x|local|a b|\\{a\\}", 1..4),
+        children in prop::collection::vec("[d-f]", 0..4),
+        host in r#"203\.0\.113\.7|::1|-x|a b|u@h|\{\{ ?h ?\}\}|"#,
         port in 0u32..70_000,
+        way in "ssh|local|winrm|",
     ) {
         let json = json!({
-            "_meta": { "hostvars": { "h": { "ansible_host": host, "ansible_port": port } } },
-            "a": { "hosts": names, "children": children, "vars": { "v": port } },
-            "b": { "children": children },
+            "_meta": { "hostvars": { "a": { "ansible_host": host, "ansible_port": port, "ansible_connection": way } } },
+            "d": { "hosts": names, "vars": { "v": port } },
+            "sandbox": { "children": children },
         });
-        if let Ok(imported) = Imported::ansible("x", &json.to_string())
-            && let Ok(inventory) = Inventory::parse("i", SOURCE).unwrap().complete(vec![Ok(imported)])
-        {
-            for name in inventory.members("all") {
-                let ssh = ssh(&one(&inventory, &name)).clone();
+        let imported = Imported::ansible("x", &json.to_string()).unwrap();
+        let inventory = Inventory::parse("i", SOURCE).unwrap().complete(vec![Ok(imported)]).unwrap();
+        for name in inventory.members("all") {
+            let chosen = match inventory.one(&name) {
+                Ok(chosen) => chosen,
+                Err(error) => {
+                    prop_assert!(error.to_string().contains("cannot be used: "), "{}", error);
+                    continue;
+                }
+            };
+            if let Target::Host(crate::Host { reach: Reach::Ssh(ssh), .. }) = chosen.target {
                 prop_assert!(!ssh.host.starts_with('-') && !ssh.host.is_empty());
+                let is_template = ssh.host.contains('{');
+                prop_assert!(!is_template);
             }
         }
     }

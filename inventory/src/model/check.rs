@@ -14,7 +14,7 @@ impl Inventory {
         for (name, group) in &self.groups {
             for member in &group.hosts {
                 let special = is_reserved(&member.name) && member.name != "all";
-                if special && Inventory::default().resolve(&member.name).is_ok() {
+                if special && Inventory::default().one(&member.name).is_ok() {
                     continue;
                 }
                 if self.groups.contains_key(&member.name) && !self.hosts.contains_key(&member.name) {
@@ -33,7 +33,8 @@ impl Inventory {
                 let message = format!("group `{name}` names a group `{}` that is nowhere", member.name);
                 problems.0.extend(self.problem("I003", &member.span, message, help));
             }
-            if self.hosts.contains_key(name) {
+            // Ansible has hosts and groups of one name: which is meant matters only where one of them is named.
+            if self.hosts.contains_key(name) && !self.told.contains(name) {
                 let span = group.hosts.first().or(group.groups.first()).map_or(0..0, |m| m.span.clone());
                 let message = format!("`{name}` is the name of a host and of a group");
                 problems.0.extend(self.problem("I005", &span, message, None));

@@ -52,6 +52,15 @@ pub struct Explained {
     pub unusable: Option<Said<String>>,
 }
 
+/// The hosts that an argument stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Those that can be used, at least one.
+    pub hosts: Vec<Chosen>,
+    /// Why others of the group cannot be.
+    pub left_out: Vec<AddressError>,
+}
+
 /// A host by the inventory's name for it, or by its address, and all that is said of it.
 struct Named {
     name: String,
@@ -66,17 +75,41 @@ impl Inventory {
     /// `sandbox:NAME`, an address, or all hosts of a group (`all` is the group of all), each once.
     ///
     /// # Errors
-    /// It is none of these, or a group without hosts.
-    pub fn resolve(&self, argument: &str) -> Result<Vec<Chosen>, AddressError> {
-        if !self.hosts.contains_key(argument) && (argument == "all" || self.groups.contains_key(argument)) {
-            let hosts = self.members(argument);
-            if hosts.is_empty() {
-                return Err(AddressError::new(argument, "the group has no hosts"));
-            }
-            let hidden = self.secret_variables();
-            return hosts.iter().map(|host| self.host(host, &hidden)).collect();
+    /// It is none of these, a host that cannot be used, or a group without one that can.
+    pub fn resolve(&self, argument: &str) -> Result<Resolved, AddressError> {
+        let members = if self.is_group(argument) { self.members(argument) } else { Vec::new() };
+        if !self.is_group(argument) || self.is_host(argument) && members == [argument] {
+            return Ok(Resolved { hosts: vec![self.one(argument)?], ..Resolved::default() });
         }
-        Ok(vec![self.host(argument, &self.secret_variables())?])
+        if self.is_host(argument) {
+            let reason =
+                "a host and a group are called so: put the one that is meant into a group of another name";
+            return Err(AddressError::unusable(argument, reason));
+        }
+        if members.is_empty() {
+            return Err(AddressError::new(argument, "the group has no hosts"));
+        }
+        let hidden = self.secret_variables();
+        let mut resolved = Resolved::default();
+        for host in members {
+            match self.host(&host, &hidden) {
+                Ok(chosen) => resolved.hosts.push(chosen),
+                Err(error) => resolved.left_out.push(error),
+            }
+        }
+        if resolved.hosts.is_empty() {
+            let reasons: Vec<String> = resolved.left_out.iter().map(ToString::to_string).collect();
+            return Err(AddressError::unusable(argument, reasons.join("; ")));
+        }
+        Ok(resolved)
+    }
+
+    /// The host that an argument stands for, as [`Inventory::resolve`] takes it, where no group can be meant.
+    ///
+    /// # Errors
+    /// It is none, or cannot be used.
+    pub fn one(&self, argument: &str) -> Result<Chosen, AddressError> {
+        self.host(argument, &self.secret_variables())
     }
 
     /// How the hosts that have a table or that a source tells of are reached over ssh, by name.
@@ -95,7 +128,6 @@ impl Inventory {
         names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The host that an argument stands for, if that is one.
     fn host(&self, argument: &str, hidden: &Arc<[String]>) -> Result<Chosen, AddressError> {
         let named = self.named(argument)?;
         let target = match argument {
@@ -146,7 +178,7 @@ impl Inventory {
         }
         if layer.is_local() && is_more {
             let reason = format!("`{}` is this machine, for which there is no user and no port", given.host);
-            return Err(AddressError::new(argument, reason));
+            return Err(AddressError::unusable(argument, reason));
         }
         Ok(Named { name: given.host, layer })
     }
@@ -159,7 +191,7 @@ impl Inventory {
         let named = self.named(host)?;
         let unusable = named.layer.unusable();
         if unusable.is_none() {
-            self.host(host, &self.secret_variables())?;
+            self.one(host)?;
         }
         Ok(Explained {
             groups: self.groups_of(&named.name).into_iter().map(str::to_owned).collect(),
@@ -174,7 +206,7 @@ impl Inventory {
 impl Named {
     fn reach(&self, argument: &str) -> Result<Reach, AddressError> {
         if let Some(said) = self.layer.unusable() {
-            return Err(AddressError::new(argument, format!("{} ({})", said.value, said.place)));
+            return Err(AddressError::unusable(argument, format!("{} ({})", said.value, said.place)));
         }
         Ok(if self.layer.is_local() { Reach::Local } else { Reach::Ssh(self.layer.ssh(&self.name)) })
     }

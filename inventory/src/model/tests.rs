@@ -2,7 +2,7 @@ use super::*;
 use crate::{Host, Reach, Secret};
 
 fn one(inventory: &Inventory, name: &str) -> Chosen {
-    inventory.resolve(name).unwrap().pop().unwrap()
+    inventory.one(name).unwrap()
 }
 
 fn reach(inventory: &Inventory, name: &str) -> (Option<String>, String, Option<u16>) {
@@ -116,7 +116,7 @@ fn the_host_wins_over_its_groups_and_an_inner_group_over_an_outer_one() {
 fn a_group_is_all_its_hosts_once() {
     let inventory = Inventory::parse("i.toml", NESTED).unwrap();
     let names = |group: &str| {
-        inventory.resolve(group).unwrap().into_iter().map(|chosen| chosen.name).collect::<Vec<_>>()
+        inventory.resolve(group).unwrap().hosts.into_iter().map(|chosen| chosen.name).collect::<Vec<_>>()
     };
     assert_eq!(names("outer"), ["h", "sandbox:s"]);
     assert_eq!(names("all"), ["h", "sandbox:s"]);

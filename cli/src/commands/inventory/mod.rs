@@ -41,7 +41,7 @@ fn list(group: Option<&str>, from: &arguments::InventoryChoice) -> Result<Status
         let way = match explained.unusable {
             // It is in the inventory all the same.
             Some(why) => format!("cannot be used: {}", why.value),
-            None => inventory.resolve(&name).map_err(refused)?.first().map_or_else(String::new, way),
+            None => way(&inventory.one(&name).map_err(refused)?),
         };
         rows.push((name, way, explained.groups));
     }
