@@ -2,6 +2,7 @@
 
 mod address;
 mod ansible;
+mod glob;
 mod host;
 mod imported;
 mod layer;

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Ssh;
+use crate::glob::files;
 use crate::imported::Imported;
 use crate::layer::{Layer, Said, Setting};
 use crate::read::{home_path, is_reserved};
@@ -50,12 +51,12 @@ pub struct SshConfigError {
 }
 
 impl SshConfig {
-    /// Reads a file, and those that it includes.
+    /// Reads a file, and those that it includes, whose relative names ssh looks for in `~/.ssh`, wherever the file is.
     ///
     /// # Errors
     /// One of them is there, or is this one, and cannot be read.
     pub fn read(file: &Path) -> Result<SshConfig, SshConfigError> {
-        read(file, file.parent().unwrap_or(Path::new("")), 0)
+        read(file, &users_directory(), 0)
     }
 
     /// The configuration that a text is, which includes nothing.
@@ -86,7 +87,12 @@ impl Imported {
     /// # Errors
     /// A file cannot be read.
     pub fn ssh_config(path: &Path) -> Result<Imported, String> {
-        let config = SshConfig::read(path).map_err(|error| format!("{error}: {}", error.source))?;
+        Imported::ssh_config_beside(path, &users_directory())
+    }
+
+    /// The same, where relative names of included files are looked for in this directory.
+    fn ssh_config_beside(path: &Path, directory: &Path) -> Result<Imported, String> {
+        let config = read(path, directory, 0).map_err(|error| format!("{error}: {}", error.source))?;
         let mut names = BTreeSet::new();
         collect(&config, &mut names);
         let mut layer = Layer::default();
@@ -100,10 +106,14 @@ impl Imported {
     }
 }
 
+fn users_directory() -> PathBuf {
+    home_path("~/.ssh")
+}
+
 /// Whether it is the file that ssh reads by itself.
 fn is_users(path: &Path) -> bool {
     let real = |path: &Path| fs::canonicalize(path).ok();
-    real(path).is_some_and(|path| real(&home_path("~/.ssh/config")) == Some(path))
+    real(path).is_some_and(|path| real(&users_directory().join("config")) == Some(path))
 }
 
 fn collect(config: &SshConfig, names: &mut BTreeSet<String>) {
@@ -174,47 +184,13 @@ fn words(value: &str) -> Vec<String> {
     words
 }
 
-/// The files of an `Include`, whose names may have wildcards in their last part. One that is not there is no mistake.
+/// The files of an `Include`. One that is not there is no mistake.
 fn included(word: &str, directory: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
-    let path = directory.join(home_path(word));
-    let Some(pattern) =
-        path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains(['*', '?']))
-    else {
-        return Ok(if path.is_file() { vec![path] } else { Vec::new() });
-    };
-    let parent = path.parent().unwrap_or(Path::new(""));
-    let entries = match fs::read_dir(parent) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err((parent.to_owned(), error)),
-    };
-    let mut found: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| {
-            entry.file_name().to_str().is_some_and(|name| is_like(pattern.as_bytes(), name.as_bytes()))
-        })
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .collect();
-    found.sort();
-    Ok(found)
-}
-
-/// Whether a name is like a pattern of a shell's, which does not find hidden files by a wildcard.
-fn is_like(pattern: &[u8], name: &[u8]) -> bool {
-    fn from(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern.split_first(), name.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                from(rest, name) || name.split_first().is_some_and(|(_, shorter)| from(pattern, shorter))
-            }
-            (Some((b'?', rest)), Some((_, shorter))) => from(rest, shorter),
-            (Some((a, rest)), Some((b, shorter))) => a == b && from(rest, shorter),
-            _ => false,
-        }
+    if word.starts_with('~') && !word.starts_with("~/") {
+        let reason = "the home of another user is not looked up: write the whole path";
+        return Err((PathBuf::from(word), io::Error::other(reason)));
     }
-    let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
-    !hidden && from(pattern, name)
+    files(&directory.join(home_path(word)))
 }
 
 #[cfg(test)]
@@ -225,36 +201,32 @@ mod tests {
     fn names_without_wildcards_of_all_files() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        fs::create_dir(directory.path().join("more")).unwrap();
-        write("more/a.conf", "Host inner-1\n  HostName 203.0.113.9\n");
-        write("more/.hidden.conf", "Host hidden\n");
+        for name in ["more", "home/more"] {
+            fs::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        write("more/beside.conf", "Host beside\n");
+        write("home/more/a.conf", "Host inner-1\n  HostName 203.0.113.9\n");
+        write("home/more/.hidden.conf", "Host hidden\n");
         write(
             "config",
             "# Host no\nHost one two *.lab !not\n\tHostname=10.0.0.1\nHOST=\"three\" # four\nMatch host five\n\
              Include more/*.conf absent\nHost local sandbox:x -bad\nHost *\n",
         );
-        let imported = Imported::ssh_config(&directory.path().join("config")).unwrap();
+        let read =
+            || Imported::ssh_config_beside(&directory.path().join("config"), &directory.path().join("home"));
+        let imported = read().unwrap();
         assert_eq!(imported.hosts.keys().collect::<Vec<_>>(), ["inner-1", "one", "three", "two"]);
         let layer = &imported.hosts["inner-1"];
         let file = layer.ssh("inner-1").config.unwrap();
         assert!(file.is_absolute() && file.ends_with("config"), "{file:?}");
         write("config", "Include config\n");
-        assert!(Imported::ssh_config(&directory.path().join("config")).unwrap_err().contains("without end"));
+        assert!(read().unwrap().hosts.is_empty(), "it is not the file of this name in the home");
+        write("config", &format!("Include {}\n", directory.path().join("config").display()));
+        assert!(read().unwrap_err().contains("without end"));
+        write("config", "Include ~somebody/config\n");
+        assert!(read().unwrap_err().contains("write the whole path"));
         let absent = Imported::ssh_config(&directory.path().join("absent")).unwrap_err();
         assert!(absent.contains("cannot read"), "{absent}");
-    }
-
-    #[test]
-    fn patterns() {
-        for (pattern, name, expected) in [
-            ("*.conf", "a.conf", true),
-            ("*.conf", ".a.conf", false),
-            ("a?c", "abc", true),
-            ("*", "x", true),
-            ("a*b", "ac", false),
-        ] {
-            assert_eq!(is_like(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
-        }
     }
 
     proptest::proptest! {

@@ -268,7 +268,11 @@ mod tests {
     fn included_files_are_read_where_they_are_included() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        write("config", "Host web\n Include of-web\nHost *\n Include more-*\n Port 22\n");
+        let here = directory.path().display();
+        write(
+            "config",
+            &format!("Host web\n Include {here}/of-web\nHost *\n Include {here}/more-*\n Port 22\n"),
+        );
         write("of-web", "User anna\nHost db\n Port 2\nMatch exec true\n");
         write("more-1", "Host web db\n Port 2222\n");
         let of = |host: &str| {
