@@ -2,8 +2,9 @@ mod attend;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{PipeWriter, pipe};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,15 @@ pub const ENDS_WITH_US: [&str; 13] = [
     "sh",
 ];
 
+/// The same without root, and of whatever the command starts in its process group: standard input is a pipe that nobody
+/// writes to. It is closed with this program, and who waits for that, behind the command's back, ends the group.
+const GROUP_ENDS_WITH_US: [&str; 4] = [
+    "/bin/sh",
+    "-c",
+    "exec 3<&0; ({ read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 &); exec \"$@\" </dev/null 3<&-",
+    "sh",
+];
+
 /// A program to run to its end, with a deadline and bounded output. It gets the C locale, the standard path and a
 /// process group of its own; whatever of the group is alive at the deadline is killed.
 #[derive(Debug, Clone)]
@@ -45,6 +55,7 @@ pub struct Command {
     deadline: Duration,
     output_limit: usize,
     ends_with_us: bool,
+    group_ends_with_us: bool,
 }
 
 /// A program that ended.
@@ -132,6 +143,7 @@ impl Command {
             deadline: Duration::from_secs(60),
             output_limit: 1 << 20,
             ends_with_us: false,
+            group_ends_with_us: false,
         }
     }
 
@@ -177,6 +189,14 @@ impl Command {
         self
     }
 
+    /// Has it end with this program, however that ends, with all that it has started in its process group; this also ends
+    /// with the command itself. Root is not needed. It gets no standard input.
+    #[must_use]
+    pub fn group_ends_with_us(mut self) -> Command {
+        self.group_ends_with_us = true;
+        self
+    }
+
     /// Runs it to its end, whatever its status.
     ///
     /// # Errors
@@ -194,9 +214,13 @@ impl Command {
     }
 
     fn run_until(&self, stopped: Option<&dyn Fn() -> bool>) -> Result<Finished, CommandError> {
-        let mut child = self.spawn()?;
+        let (mut child, held) = match self.group_ends_with_us {
+            true => self.spawn_held().map(|(child, held)| (child, Some(held)))?,
+            false => (self.spawn()?, None),
+        };
         let until = Instant::now() + self.deadline;
         let attended = attend(&mut child, &self.stdin, self.output_limit, until, stopped);
+        drop(held);
         match attended {
             Ok(Attended { status: Some(status), stdout, stderr, truncated }) => {
                 Ok(Finished { status, stdout, stderr, truncated })
@@ -257,15 +281,36 @@ impl Command {
         }
         // Told where the program is, the standard library starts it without copying this process.
         let place = self.place();
-        let mut spawned = self.spawn_at(place.as_ref().map_or(&self.program, |place| place.as_os_str()));
+        let stdin = || if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut spawned =
+            self.spawn_at(place.as_ref().map_or(&self.program, |place| place.as_os_str()), stdin());
         if spawned.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error())) {
             // A script that does not say what runs it: the other way gives it to a shell.
-            spawned = self.spawn_at(&self.program);
+            spawned = self.spawn_at(&self.program, stdin());
         }
-        spawned.map_err(|source| match source.kind() {
+        spawned.map_err(|source| self.not_started(source))
+    }
+
+    /// The command, and what has its group end when it is dropped.
+    fn spawn_held(&self) -> Result<(Child, PipeWriter), CommandError> {
+        let is_there = self.place().is_some() || Path::new(&self.program).components().count() > 1;
+        if !is_there {
+            return Err(CommandError::NotFound { command: self.to_string() });
+        }
+        let (reader, writer) = pipe().map_err(|source| self.not_started(source))?;
+        let mut words = GROUP_ENDS_WITH_US.iter().map(OsString::from).chain([self.program.clone()]);
+        let program = words.next().unwrap_or_default();
+        let args = words.chain(self.args.iter().cloned()).collect();
+        let held = Command { program, args, ..self.clone() };
+        let child = held.spawn_at(&held.program, reader.into()).map_err(|source| self.not_started(source))?;
+        Ok((child, writer))
+    }
+
+    fn not_started(&self, source: std::io::Error) -> CommandError {
+        match source.kind() {
             std::io::ErrorKind::NotFound => CommandError::NotFound { command: self.to_string() },
             _ => CommandError::Start { command: self.to_string(), source },
-        })
+        }
     }
 
     /// Where the program is on the path that it gets; nothing where it is a path itself, or nowhere.
@@ -278,7 +323,7 @@ impl Command {
         which::which_in(&self.program, Some(path), "/").ok()
     }
 
-    fn spawn_at(&self, program: &OsStr) -> std::io::Result<Child> {
+    fn spawn_at(&self, program: &OsStr, stdin: Stdio) -> std::io::Result<Child> {
         let mut command = std::process::Command::new(program);
         command
             .arg0(&self.program)
@@ -286,7 +331,7 @@ impl Command {
             .env("LC_ALL", "C")
             .env("PATH", STANDARD_PATH)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
@@ -333,102 +378,4 @@ fn kill_group(child: &mut Child) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn output_status_and_stdin() {
-        let finished = Command::new("sh", ["-c", "cat; echo err >&2; exit 3"]).stdin("in").run().unwrap();
-        assert_eq!((finished.stdout.as_slice(), finished.stderr.as_slice()), (&b"in"[..], &b"err\n"[..]));
-        assert_eq!(finished.how(), "exited with status 3");
-    }
-
-    #[test]
-    fn a_deadline_kills_the_whole_group() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("pid");
-        let script = format!("sleep 300 & echo $! > {}; wait", file.display());
-        let error =
-            Command::new("sh", ["-c", &script]).deadline(Duration::from_millis(300)).run().unwrap_err();
-        assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
-        let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
-        let gone = (0..100).any(|_| {
-            thread::sleep(Duration::from_millis(20));
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            state.is_empty() || state.contains(") Z ")
-        });
-        assert!(gone, "the sleep outlived its group");
-    }
-
-    #[test]
-    fn what_may_be_ended_ends_when_it_is_to() {
-        let start = Instant::now();
-        let stopped = || start.elapsed() > Duration::from_millis(100);
-        let error = Command::new("sleep", ["300"]).output_unless(&stopped).unwrap_err();
-        assert!(matches!(error, CommandError::Stopped { .. }), "{error}");
-    }
-
-    #[test]
-    fn output_is_bounded_and_never_blocks() {
-        let finished =
-            Command::new("sh", ["-c", "head -c 3000000 /dev/zero"]).output_limit(1000).run().unwrap();
-        assert!(finished.status.success() && finished.truncated);
-        assert_eq!(finished.stdout.len(), 1000);
-    }
-
-    #[test]
-    fn an_orphan_that_holds_the_pipe_does_not_hold_the_caller() {
-        let start = Instant::now();
-        let finished = Command::new("sh", ["-c", "sleep 5 & exit 0"]).run().unwrap();
-        assert!(finished.status.success());
-        assert!(start.elapsed() < Duration::from_secs(4));
-    }
-
-    #[test]
-    fn programs_are_found_on_the_path_that_they_get() {
-        let dir = tempfile::tempdir().unwrap();
-        let script = dir.path().join("toril-script");
-        // Without a line that says what runs it.
-        std::fs::write(&script, "echo \"$1 of $PATH\"").unwrap();
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let path = format!("/nonexistent:{}:/usr/bin:/bin", dir.path().display());
-        let output = Command::new("toril-script", ["one"]).env("PATH", &path).output().unwrap();
-        assert_eq!(output, format!("one of {path}\n"));
-        assert_eq!(Command::new("sh", ["-c", "echo $0"]).output().unwrap(), "sh\n");
-    }
-
-    #[test]
-    fn one_that_ends_with_us_is_called_by_its_own_words_and_dies_with_its_thread() {
-        let namespaces = ["--pid", "--fork", "true"];
-        if !rustix::process::geteuid().is_root() || Command::new("unshare", namespaces).output().is_err() {
-            eprintln!("skipped: needs root, and namespaces");
-            return;
-        }
-        let error = Command::new("sh", ["-c", "exit 3"]).ends_with_us().output().unwrap_err();
-        assert_eq!(error.to_string(), "`sh -c 'exit 3'` exited with status 3");
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("alive");
-        // The thread's own death is that of a child here, whose child is the command.
-        let script = format!("while :; do date +%s%N > {}; sleep 0.05; done", file.display());
-        let mut words = ENDS_WITH_US.to_vec();
-        words.extend(["sh", "-c", &script]);
-        let outer = format!("\"$@\" & until [ -s {} ]; do sleep 0.05; done; kill -KILL $$", file.display());
-        let outer = ["-c", &outer, "sh"].into_iter().chain(words);
-        assert!(Command::new("sh", outer).run().unwrap().how().contains("signal 9"));
-        thread::sleep(Duration::from_millis(300));
-        let last = std::fs::read_to_string(&file).unwrap();
-        thread::sleep(Duration::from_millis(300));
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), last, "it goes on");
-    }
-
-    #[test]
-    fn a_missing_program_is_named() {
-        let error = Command::new("toril-no-such-program", ["a b"]).run().unwrap_err();
-        assert!(
-            matches!(&error, CommandError::NotFound { command } if command == "toril-no-such-program 'a b'")
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! Inventories: groups, variables, sources and secrets, and what is said of them without contacting a host.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -84,6 +85,32 @@ fn a_source_is_started_beside_its_inventory() {
     assert!(finished.exits(0).stdout.contains("web-1"));
 }
 
+/// What is ended by KILL can do nothing about it any more.
+#[test]
+fn a_source_ends_with_toril_and_leaves_nobody() {
+    for signal in [9, 15] {
+        let place = place();
+        place.write("told.sh", "#!/bin/sh\nsleep 300 &\necho $$ $! > new\nmv new pids\nwait\n");
+        let call = Toril::new(&["inventory", "list"]).dir(&place.path()).spawn();
+        let until = Instant::now() + Duration::from_secs(60);
+        let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                assert!(Instant::now() < until, "signal {signal}: {what}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        let file = place.path().join("pids");
+        wait("the source was not started", &|| file.exists());
+        call.signal(signal);
+        for pid in std::fs::read_to_string(&file).unwrap().split_whitespace() {
+            wait("the source goes on", &|| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.is_empty() || stat.contains(") Z ")
+            });
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_is_told_before_a_host_is_contacted() {
     let place = place();
@@ -95,6 +122,8 @@ fn what_is_wrong_is_told_before_a_host_is_contacted() {
     let unusable = place.seen(&["check", "box"]);
     place.write("told.sh", "#!/bin/sh\necho canary\n");
     let no_json = place.seen(&["check", "web-1"]);
+    place.write("told.sh", "#!/bin/sh\nprintf '{\"web\":\\n [\"w\\377\"]}'\n");
+    let no_text = place.seen(&["check", "web-1"]);
     place.write("told.sh", "#!/bin/sh\necho no route >&2\nexit 4\n");
     let failed = place.seen(&["check", "web-1"]);
     place.write(
@@ -106,7 +135,7 @@ fn what_is_wrong_is_told_before_a_host_is_contacted() {
     place.write("r.toml", recipe);
     place.write("inventory.toml", "[hosts.host]\nvars = { flag = \"perhaps\", other = \"x\" }\n");
     let variable = place.seen(&["check", "host", "--recipe", "r.toml"]);
-    let text = [secret, group, left_out, unusable, no_json, failed, ring, variable].join("\n");
+    let text = [secret, group, left_out, unusable, no_json, no_text, failed, ring, variable].join("\n");
     assert!(!text.contains("canary"), "{text}");
     assert_snapshot!(text);
 }

@@ -31,15 +31,16 @@ pub(crate) fn load(path: &Path, may_be_absent: bool) -> Result<Inventory, UsageE
     Ok(inventory.complete(told)?)
 }
 
-/// What a command prints, which is started in the directory of the inventory. It may print secrets, so nothing of its
-/// standard output is ever repeated.
+/// What a command prints, which is started in the directory of the inventory and ends with this program. It may print
+/// secrets, so nothing of its standard output is ever repeated.
 fn printed(words: &[String], directory: &Path) -> Result<Imported, String> {
     let Some((program, arguments)) = words.split_first() else { return Err("there is no command".into()) };
     let resolved = match program.contains('/') {
         true => std::path::absolute(directory.join(program)).map_err(|error| error.to_string())?,
         false => PathBuf::from(program),
     };
-    let mut command = Command::new(resolved, arguments).dir(directory).output_limit(LONGEST);
+    let mut command =
+        Command::new(resolved, arguments).dir(directory).output_limit(LONGEST).group_ends_with_us();
     // Ansible starts in a UTF-8 locale only, and may be anywhere on the user's own path.
     command = command.env("LC_ALL", "C.UTF-8");
     if let Some(path) = std::env::var_os("PATH") {
@@ -52,5 +53,16 @@ fn printed(words: &[String], directory: &Path) -> Result<Imported, String> {
     if finished.stdout.len() >= LONGEST {
         return Err(format!("`{program}` printed more than {} MiB", LONGEST >> 20));
     }
-    Imported::ansible(&words.join(" "), &String::from_utf8_lossy(&finished.stdout))
+    let origin = words.join(" ");
+    Imported::ansible(&origin, text(&origin, &finished.stdout)?)
+}
+
+/// What was printed as text; where it is none is told by its place alone.
+fn text<'p>(origin: &str, printed: &'p [u8]) -> Result<&'p str, String> {
+    std::str::from_utf8(printed).map_err(|error| {
+        let before = printed.get(..error.valid_up_to()).unwrap_or_default();
+        let line = before.split(|c| *c == b'\n').count();
+        let byte = before.rsplit(|c| *c == b'\n').next().map_or(0, <[u8]>::len) + 1;
+        format!("{origin} printed what is no UTF-8, at line {line}, byte {byte}")
+    })
 }
