@@ -85,6 +85,7 @@ impl Reader<'_> {
                         "vars" => {
                             let vars = self.object(value, &format!("{name}.vars"))?;
                             group.layer = self.layer(vars, &format!("group {name}"));
+                            group.priority = vars.get("ansible_group_priority").and_then(number);
                         }
                         _ => {}
                     }
@@ -212,8 +213,11 @@ impl Variable {
 }
 
 fn port(value: &Json) -> Option<u16> {
-    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
-    u16::try_from(number).ok().filter(|port| *port > 0)
+    u16::try_from(number(value)?).ok().filter(|port| *port > 0)
+}
+
+fn number(value: &Json) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// What Ansible reaches a host by. It is kept whatever it is, since it counts against what a weaker place says.

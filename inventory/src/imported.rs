@@ -13,6 +13,8 @@ pub struct Imported {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ImportedGroup {
     pub(crate) layer: Layer,
+    /// Among groups that are equally deep, what one of a higher priority says wins; 1 where none is said.
+    pub(crate) priority: Option<i64>,
     pub(crate) hosts: Vec<String>,
     pub(crate) groups: Vec<String>,
 }

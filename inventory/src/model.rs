@@ -29,6 +29,8 @@ pub struct Inventory {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) layer: Layer,
+    /// Among groups that are equally deep, what one of a higher priority says wins; 1 where none is said.
+    pub(crate) priority: Option<i64>,
     pub(crate) hosts: Vec<Member>,
     pub(crate) groups: Vec<Member>,
 }
@@ -126,6 +128,7 @@ impl Inventory {
         for (name, more) in imported.groups {
             let group = self.groups.entry(name).or_default();
             group.layer = more.layer.under(&group.layer);
+            group.priority = group.priority.or(more.priority);
             group.hosts.extend(more.hosts.into_iter().map(member));
             group.groups.extend(more.groups.into_iter().map(member));
         }
@@ -193,7 +196,8 @@ impl Inventory {
         found
     }
 
-    /// The groups that a host is in, the outermost first; of equally far ones by name. `all` is not among them.
+    /// The groups that a host is in, the outermost first; of equally deep ones by priority, and then by name, as in Ansible.
+    /// `all` is not among them.
     fn groups_of(&self, host: &str) -> Vec<&str> {
         let direct = self.groups.iter().filter(|(_, group)| group.hosts.iter().any(|m| m.name == host));
         let mut found: Vec<&str> = direct.map(|(name, _)| name.as_str()).collect();
@@ -206,7 +210,7 @@ impl Inventory {
                 }
             }
         }
-        // The longest way down to a group decides, as in Ansible.
+        // The longest way down to a group decides.
         let mut depths: BTreeMap<&str, usize> = found.iter().map(|name| (*name, 0)).collect();
         for _ in 0..found.len() {
             for above in &found {
@@ -219,7 +223,8 @@ impl Inventory {
             }
         }
         found.retain(|name| *name != "all");
-        found.sort_by_key(|name| (depths.get(name).copied(), *name));
+        let priority = |name: &str| self.groups.get(name).and_then(|group| group.priority).unwrap_or(1);
+        found.sort_by_key(|name| (depths.get(name).copied(), priority(name), *name));
         found
     }
 

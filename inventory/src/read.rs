@@ -201,7 +201,7 @@ fn read_feed(mut entry: Table<'_>) -> Option<Feed> {
         _ => {
             if !entry.is_imagined() {
                 let message = "a `source` has either `command` or `ssh-config`";
-                let help = "command = [\"ansible-inventory\", \"--list\"], or ssh-config = \"~/.ssh/config\"";
+                let help = "command = [\"ansible-inventory\", \"--list\", \"--export\"], or ssh-config = \"~/.ssh/config\"";
                 entry.note("I006", span.clone(), message, Some(help.into()));
             }
             None

@@ -127,6 +127,24 @@ fn the_strongest_place_says_by_what_a_host_is_reached() {
     }
 }
 
+/// As `ansible-inventory --list --export` prints it, and as Ansible itself decides: depth, priority, name.
+#[test]
+fn of_equally_deep_groups_the_one_of_a_higher_priority_wins() {
+    let group = |vars: Json| json!({ "hosts": ["h"], "vars": vars });
+    let printed = json!({
+        "all": { "children": ["a", "b", "c", "up"] },
+        "a": group(json!({ "v": "a", "w": "a", "ansible_group_priority": 10 })),
+        "b": group(json!({ "v": "b", "w": "b", "x": "b", "ansible_group_priority": "2" })),
+        "c": group(json!({ "v": "c", "x": "c", "y": "c" })),
+        "d": group(json!({ "y": "d", "ansible_group_priority": -1 })),
+        "up": { "children": ["d"], "vars": { "y": "up", "ansible_group_priority": 99 } },
+    });
+    let inventory = inventory(SOURCE, &printed);
+    let host = one(&inventory, "h");
+    assert_eq!(["v", "w", "x", "y"].map(|name| host.vars[name].value.as_str()), ["a", "a", "b", "d"]);
+    assert!(!host.vars.contains_key("ansible_group_priority"));
+}
+
 /// Why each host of an inventory cannot be used, of those that cannot.
 fn unusable(inventory: &Inventory) -> Vec<String> {
     let members = inventory.members("all");
