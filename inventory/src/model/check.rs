@@ -12,23 +12,16 @@ impl Inventory {
     pub(super) fn checked(self) -> Result<Inventory, Problems> {
         let mut problems = Problems::default();
         for (name, group) in &self.groups {
-            for member in &group.hosts {
-                let special = is_reserved(&member.name) && member.name != "all";
-                if special && Inventory::default().one(&member.name).is_ok() {
-                    continue;
-                }
-                if self.groups.contains_key(&member.name) && !self.hosts.contains_key(&member.name) {
-                    let help = "name it under `groups`".to_owned();
-                    let message = format!("`{}` is a group, not a host", member.name);
-                    problems.0.extend(self.problem("I003", &member.span, message, Some(help)));
-                } else if !self.hosts.contains_key(&member.name) {
-                    let help = meant(&member.name, self.hosts.keys().map(String::as_str));
-                    let message = format!("group `{name}` names a host `{}` that is nowhere", member.name);
-                    let help = help.or_else(|| Some(format!("write [hosts.{:?}]", member.name)));
-                    problems.0.extend(self.problem("I003", &member.span, message, help));
-                }
+            for member in group.hosts.iter().chain(&group.groups).filter(|member| member.name == "all") {
+                let message = format!("`all` has all groups in it, and cannot be in `{name}`");
+                let help = "name what is to be in it one by one, or use `all` itself".to_owned();
+                problems.0.extend(self.problem("I004", &member.span, message, Some(help)));
             }
-            for member in group.groups.iter().filter(|member| !self.groups.contains_key(&member.name)) {
+            for member in group.hosts.iter().filter(|member| member.name != "all") {
+                self.check_host(name, member, &mut problems);
+            }
+            let groups = group.groups.iter().filter(|member| member.name != "all");
+            for member in groups.filter(|member| !self.groups.contains_key(&member.name)) {
                 let help = meant(&member.name, self.groups.keys().map(String::as_str));
                 let message = format!("group `{name}` names a group `{}` that is nowhere", member.name);
                 problems.0.extend(self.problem("I003", &member.span, message, help));
@@ -42,6 +35,25 @@ impl Inventory {
         }
         self.cycles(&mut problems);
         problems.or(()).map(|()| self)
+    }
+
+    fn check_host(&self, group: &str, member: &Member, problems: &mut Problems) {
+        let is_special = is_reserved(&member.name) && Inventory::default().one(&member.name).is_ok();
+        if is_special || self.hosts.contains_key(&member.name) {
+            return;
+        }
+        let (message, help) = match self.groups.contains_key(&member.name) {
+            true => (
+                format!("`{}` is a group, not a host", member.name),
+                Some("name it under `groups`".to_owned()),
+            ),
+            false => {
+                let help = meant(&member.name, self.hosts.keys().map(String::as_str));
+                let help = help.or_else(|| Some(format!("write [hosts.{:?}]", member.name)));
+                (format!("group `{group}` names a host `{}` that is nowhere", member.name), help)
+            }
+        };
+        problems.0.extend(self.problem("I003", &member.span, message, help));
     }
 
     /// Groups that are part of themselves, each ring once.

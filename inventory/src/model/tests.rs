@@ -172,6 +172,23 @@ fn what_is_named_must_be_there_and_no_group_in_itself() {
 }
 
 #[test]
+fn the_group_of_all_hosts_is_in_no_other() {
+    for general in ["", "[groups.all]\nuser = \"debian\"\n"] {
+        let text = format!("[hosts.h]\n[groups.x]\ngroups = [\"all\"]\nhosts = [\"h\", \"all\"]\n{general}");
+        let problems = Inventory::parse("i", &text).unwrap_err();
+        let told: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+        let expected = [
+            "i:3:11: `all` has all groups in it, and cannot be in `x` [I004]",
+            "i:4:15: `all` has all groups in it, and cannot be in `x` [I004]",
+        ];
+        assert!(
+            told.len() == 2 && told.iter().zip(expected).all(|(told, begin)| told.starts_with(begin)),
+            "{told:#?}"
+        );
+    }
+}
+
+#[test]
 fn machines_are_the_hosts_that_are_reached_over_ssh() {
     let text = "[hosts.gate]\naddress = \"203.0.113.1\"\nport = 23\n[hosts.inner]\n[groups.all]\nuser = \"debian\"\n";
     let machines = Inventory::parse("i", text).unwrap().machines();
