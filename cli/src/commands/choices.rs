@@ -185,14 +185,16 @@ impl Chooser {
             return Err(UsageError::Other(text.into()));
         }
         let inventory = self.inventory(way.inventory.as_ref())?;
+        let resolve =
+            |host: &String| inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()));
+        let found = UsageError::in_any(hosts.iter().map(resolve))?;
         let mut targets: Vec<Chosen> = Vec::new();
-        for host in hosts {
-            let resolved = inventory.resolve(host).map_err(|error| UsageError::Other(error.to_string()))?;
-            for error in &resolved.left_out {
+        for (host, found) in hosts.iter().zip(found) {
+            for error in &found.left_out {
                 // There is nobody left to tell if this fails.
                 drop(writeln!(io::stderr(), "left out of `{host}`: {error}"));
             }
-            for found in resolved.hosts {
+            for found in found.hosts {
                 if !targets.iter().any(|known| known.name == found.name) {
                     targets.push(found);
                 }
@@ -298,10 +300,7 @@ pub(super) fn both<A, B>(
 ) -> Result<(A, B), UsageError> {
     match (first, second) {
         (Ok(first), Ok(second)) => Ok((first, second)),
-        (Err(UsageError::Problems(mut problems)), Err(UsageError::Problems(more))) => {
-            problems.add(more);
-            Err(UsageError::Problems(problems))
-        }
+        (Err(first), Err(second)) => Err(first.and(second)),
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
 }

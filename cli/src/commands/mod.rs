@@ -56,6 +56,38 @@ impl From<SettingsError> for UsageError {
     }
 }
 
+impl UsageError {
+    /// With another one. Mistakes in documents come alone: what else is wrong is told once they are mended.
+    fn and(self, other: UsageError) -> UsageError {
+        match (self, other) {
+            (UsageError::Problems(mut problems), UsageError::Problems(more)) => {
+                problems.add(more);
+                UsageError::Problems(problems)
+            }
+            (first @ UsageError::Problems(_), _) => first,
+            (_, second @ UsageError::Problems(_)) => second,
+            (first, second) => UsageError::Other(format!("{first}\nerror: {second}")),
+        }
+    }
+
+    /// All of several, or what is wrong with any of them.
+    fn in_any<T>(results: impl IntoIterator<Item = Result<T, UsageError>>) -> Result<Vec<T>, UsageError> {
+        let (mut all, mut wrong) = (Vec::new(), None::<UsageError>);
+        for result in results {
+            match result {
+                Ok(value) => all.push(value),
+                Err(error) => {
+                    wrong = Some(match wrong {
+                        Some(before) => before.and(error),
+                        None => error,
+                    });
+                }
+            }
+        }
+        wrong.map_or(Ok(all), Err)
+    }
+}
+
 /// Does a command of the user's.
 pub(crate) fn run(command: Command) -> Status {
     let result = match command {

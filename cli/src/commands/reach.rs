@@ -63,7 +63,7 @@ pub(super) fn way_to(chosen: &Chosen, way: &Way) -> Result<Way, UsageError> {
 
 /// Each host with the way to it.
 pub(super) fn ways(hosts: Vec<Chosen>, way: &Way) -> Result<Vec<(Chosen, Way)>, UsageError> {
-    hosts.into_iter().map(|chosen| way_to(&chosen, way).map(|way| (chosen, way))).collect()
+    UsageError::in_any(hosts.into_iter().map(|chosen| way_to(&chosen, way).map(|way| (chosen, way))))
 }
 
 /// The host that was chosen. A sandbox must be up, or `make` be set: then it is made.

@@ -135,7 +135,18 @@ fn what_is_wrong_is_told_before_a_host_is_contacted() {
     place.write("r.toml", recipe);
     place.write("inventory.toml", "[hosts.host]\nvars = { flag = \"perhaps\", other = \"x\" }\n");
     let variable = place.seen(&["check", "host", "--recipe", "r.toml"]);
-    let text = [secret, group, left_out, unusable, no_json, no_text, failed, ring, variable].join("\n");
+    let hosts = "[hosts.a]\nsudo-password = { env = \"NO_SUCH_A\" }\n[hosts.b]\nsudo-password = { env = \"NO_SUCH_B\" }\n";
+    place.write("inventory.toml", hosts);
+    let secrets = place.seen(&["check", "all", "--recipe", "r.toml"]);
+    let names = place.seen(&["check", "a:x", "sandbox:X", "b:0", "--recipe", "r.toml"]);
+    let hosts = "[hosts.a]\nvars = { flag = \"perhaps\" }\n[hosts.b]\nvars = { flag = \"often\" }\n";
+    place.write("inventory.toml", hosts);
+    let variables = place.seen(&["check", "all", "--recipe", "r.toml"]);
+    let text = [
+        secret, group, left_out, unusable, no_json, no_text, failed, ring, variable, secrets, names,
+        variables,
+    ]
+    .join("\n");
     assert!(!text.contains("canary"), "{text}");
     assert_snapshot!(text);
 }

@@ -204,7 +204,7 @@ fn work(
     let names: Vec<String> = targets.iter().map(|chosen| chosen.name.clone()).collect();
     let targets = reach::ways(targets, &reach::way(&hosts.way)?)?;
     let places = targets.into_iter().map(|(chosen, way)| Place::new(chosen, way, &task));
-    let mut places = places.collect::<Result<Vec<_>, _>>()?;
+    let mut places = UsageError::in_any(places)?;
     let idle = spread(&mut places, &task);
     let view = match reporting {
         Some(reporting) => chooser.view(&hosts.way.output, reporting, &names)?,
