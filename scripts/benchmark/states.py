@@ -40,6 +40,7 @@ STATES = [
         mv {QEMU} {QEMU}.real
         printf '#!/bin/sh\\n{QEMU}.real "$@" | grep -v microvm\\n' > {QEMU}; chmod 755 {QEMU}"""),
     State("no /dev/kvm", "umount /dev/kvm; rm -f /dev/kvm", GUESTS),
+    State("/dev/kvm that the tests' user may not open", "gpasswd --delete toril kvm >/dev/null", GUESTS),
     State("as it should be; can guests run? (see below)", ":", GUESTS),
 ]
 
