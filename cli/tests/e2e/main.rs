@@ -20,6 +20,7 @@ mod kinds;
 mod main_job;
 mod many;
 mod modes;
+mod push;
 mod read_only;
 mod releases;
 mod reports;
