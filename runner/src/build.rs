@@ -78,7 +78,8 @@ impl Stage<'_> {
         let outputs: Vec<PathBuf> = build.outputs.iter().map(|output| dir.join(output)).collect();
         let before: Vec<Stamp> = outputs.iter().map(|output| Stamp::of(output)).collect::<Result<_, _>>()?;
         let (deadline, output_limit) = (build.deadline, build.output_limit);
-        let end = self.step(&Step { argv: &argv, env: &env, dir, deadline, output_limit }, folder.path());
+        let step = Step { argv: &argv, env: &env, dir, deadline, output_limit };
+        let end = step.run(&self.account, &self.options.isolate, self.stop, folder.path());
         self.leave(folder);
         *printed = end.printed;
         let made = || outputs.iter().zip(&before).map(|(output, before)| fresh(output, before)).collect();

@@ -126,7 +126,7 @@ impl Stage<'_> {
             let env = [("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned())];
             let step =
                 Step { argv: &argv, env: &env, dir: directory, deadline: FETCH, output_limit: 64 << 20 };
-            let end = self.step(&step, home.path());
+            let end = step.run(&self.account, &self.options.isolate, self.stop, home.path());
             match end.trouble {
                 None => Ok(end.stdout.last_lines(1).pop().unwrap_or_default()),
                 Some(trouble) => {

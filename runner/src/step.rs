@@ -1,12 +1,14 @@
+use std::ffi::OsString;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use crate::account::Account;
 use crate::capture::Capture;
-use crate::execute::Stage;
 use crate::supervise::{Member, Observer, Part, Sign, Stream, supervise};
 use crate::verdict::{Cut, Ending, Exit, signal_name};
 
-/// A program that is run to its end before the tests, as their user and held as they are.
+/// A program that is run to its end for the tests, as their user and held as they are.
 pub(crate) struct Step<'s> {
     /// The program and its arguments.
     pub argv: &'s [String],
@@ -29,26 +31,25 @@ pub(crate) struct StepEnd {
     pub printed: Capture,
 }
 
-impl Stage<'_> {
-    /// Runs a step to its end. Nothing of it is left when this returns. `home` is its home and its directory for temporary
-    /// files.
-    pub(crate) fn step(&self, step: &Step<'_>, home: &Path) -> StepEnd {
+impl Step<'_> {
+    /// Runs it to its end, in a namespace that `isolate` makes. Nothing of it is left when this returns. `home` is its home
+    /// and its directory for temporary files.
+    pub(crate) fn run(
+        &self,
+        account: &Account,
+        isolate: &[OsString],
+        stop: &AtomicBool,
+        home: &Path,
+    ) -> StepEnd {
         let start = Instant::now();
-        let mut spec = self.account.spec(step.argv.to_vec(), home);
-        spec.env.extend(step.env.iter().cloned());
-        spec.dir = step.dir.to_string_lossy().into_owned();
+        let mut spec = account.spec(self.argv.to_vec(), home);
+        spec.env.extend(self.env.iter().cloned());
+        spec.dir = self.dir.to_string_lossy().into_owned();
         let program = Member { part: Part::Subject, spec, files: Vec::new(), waits: Vec::new() };
         let mut printed =
-            Printed { stdout: Capture::default(), both: Capture::default(), limit: step.output_limit };
-        let supervised = supervise(
-            &self.options.isolate,
-            vec![program],
-            Vec::new(),
-            start,
-            step.deadline,
-            self.stop,
-            &mut printed,
-        );
+            Printed { stdout: Capture::default(), both: Capture::default(), limit: self.output_limit };
+        let members = vec![program];
+        let supervised = supervise(isolate, members, Vec::new(), start, self.deadline, stop, &mut printed);
         let trouble = match &supervised.ending {
             Ending::Exited(Exit::Code(0)) => None,
             Ending::Exited(Exit::Code(code)) => Some(format!("it exited with status {code}")),

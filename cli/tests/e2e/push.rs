@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::harness::{Finished, Sandbox, document, toril};
 
+/// The daemon that runs as root.
+const DAEMON: &str = "/usr/lib/qemu/virtiofsd";
+
 fn run(sandbox: &Sandbox, suite: &str, status: i32) -> (Finished, Value) {
     let suite = document(suite);
     let run = toril(&["test", "--json", "--unprivileged", "--suite", &suite.path(), &sandbox.host()]);
@@ -33,8 +36,54 @@ fn reads_nothing_of_others(sandbox: &Sandbox) {
     assert!(!run.stdout.contains("password of root"), "{run}");
 }
 
+/// A build lays a link, to a program that says it is the daemon that must be root. Asked for that, it has the link lead to
+/// root's own daemon, for it to be judged by; and leaves a process, which turns the link back while the share is copied.
+const EVIL: &str = r#"
+[[build]]
+name = "evil"
+dir = "/var/lib/toril/home"
+outputs = ["evil"]
+command = ["sh", "-euc", '''
+cat > evil <<"END"
+#!/bin/sh
+cd /var/lib/toril/home
+if [ "$1" = --help ]; then
+    ln -s DAEMON new && mv -T new v
+    setsid sh -c "sleep 0.3; ln -s evil new; mv -T new v; sleep 4321" </dev/null >/dev/null 2>&1 &
+    echo source=PATH --fd=FDNUM
+    exit
+fi
+id -un > /srv/target/became
+END
+chmod 755 evil
+ln -s evil v
+''']
+
+[[test]]
+name = "t"
+deadline = "60s"
+cases = "toril"
+[test.guest]
+kernel = "builtin:toolkit"
+append = "fs=data"
+share = { dir = "/srv/many", tag = "data", virtiofsd = "/var/lib/toril/home/v" }
+"#;
+
+fn becomes_root_by_no_program_that_it_names(sandbox: &Sandbox) {
+    // Copying takes a while.
+    sandbox.sudo("mkdir -p /srv/many /srv/target; cd /srv/many; seq 30000 | xargs touch");
+    let (run, result) = run(sandbox, &EVIL.replace("DAEMON", DAEMON), 5);
+    assert_eq!(sandbox.sudo("ls /srv/target"), "", "{run}");
+    let reason = result["reason"].as_str().unwrap();
+    let refused = "/var/lib/toril/home/evil must be run as root, and others than root can change ";
+    assert!(result["outcome"] == "error" && reason.starts_with(refused), "{reason}{run}");
+    // Nor is anything left of it that could go on with that.
+    sandbox.is_clean();
+}
+
 #[test]
 fn a_push_neither_becomes_root_nor_reads_what_is_others() {
     let Some(sandbox) = Sandbox::provisioned("push") else { return };
     reads_nothing_of_others(&sandbox);
+    becomes_root_by_no_program_that_it_names(&sandbox);
 }

@@ -19,6 +19,11 @@ impl<'s> Patience<'s> {
         Patience { stop, end: Instant::now().checked_add(limit), limit }
     }
 
+    /// What becomes true when the run is to end.
+    pub(super) fn stop(&self) -> &'s AtomicBool {
+        self.stop
+    }
+
     /// # Errors
     /// It is over: one that `verdict` knows, which no call of the system gives.
     pub(super) fn look(&self) -> io::Result<()> {

@@ -23,6 +23,7 @@ use crate::isolation::{Spec, file_placeholder};
 use crate::observe::{Awaited, Channel, Heard};
 use crate::plan::Plan;
 use crate::run::Options;
+use crate::step::{Step, StepEnd};
 use crate::suite::{CommandTest, Companion, Forward, GuestSettings, Late, Pattern, Share};
 use crate::supervise::{Member, Part, Sign, Stream};
 use crate::verdict::{Outcome, Verdict};
@@ -49,7 +50,20 @@ impl Setting<'_> {
     fn base(&self) -> &Path {
         self.source.unwrap_or(Path::new("/"))
     }
+
+    /// Has a program, which a suite may have named, say what it can do; held like a test, for it may do anything.
+    fn ask(&self, program: &Path) -> StepEnd {
+        let argv = [program.to_string_lossy().into_owned(), "--help".into()];
+        let (env, output_limit) = (&[], 1 << 20);
+        let step = Step { argv: &argv, env, dir: self.folder, deadline: HELP_DEADLINE, output_limit };
+        // QEMU's virtiofsd gives up its groups before it says anything, which only root may; of none, there is nothing to give up.
+        let account = Account { groups: Vec::new(), ..self.account.clone() };
+        step.run(&account, &self.options.isolate, self.patience.stop(), self.folder)
+    }
 }
+
+/// How long a program may take to say what it can do.
+const HELP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Makes everything of a guest ready that does not run yet. An error is the verdict, where it cannot be started.
 pub(crate) fn plan(
@@ -125,7 +139,9 @@ impl<'s> Draft<'s> {
 
     fn add_share(&mut self, share: &Share) -> Result<(), Verdict> {
         let Setting { account, tools, folder, patience, .. } = self.setting;
-        let daemon = tools.virtiofsd(share.virtiofsd.as_deref(), account).map_err(error)?;
+        let daemon =
+            tools.virtiofsd(share.virtiofsd.as_deref(), account, |program| self.setting.ask(program));
+        let daemon = daemon.map_err(error)?;
         let prepared =
             PreparedShare::prepare(share, daemon, self.setting.base(), account, folder, &patience)?;
         self.late.set("guest.tag", &share.tag);

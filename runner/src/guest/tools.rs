@@ -6,6 +6,7 @@ use super::forward::find_socat;
 use super::virtiofsd::Virtiofsd;
 use super::vsock::FIRST_CID;
 use crate::account::Account;
+use crate::step::StepEnd;
 
 /// What a run has found out of the programs that guests need; each is asked once.
 #[derive(Debug)]
@@ -23,9 +24,14 @@ impl Default for Tools {
 }
 
 impl Tools {
-    pub(crate) fn virtiofsd(&self, named: Option<&Path>, account: &Account) -> Result<Virtiofsd, String> {
+    pub(crate) fn virtiofsd(
+        &self,
+        named: Option<&Path>,
+        account: &Account,
+        ask: impl FnOnce(&Path) -> StepEnd,
+    ) -> Result<Virtiofsd, String> {
         let mut known = self.virtiofsd.lock().unwrap_or_else(PoisonError::into_inner);
-        let find = || Virtiofsd::find(named, account);
+        let find = || Virtiofsd::find(named, account, ask);
         known.entry(named.map(Path::to_owned)).or_insert_with(find).clone()
     }
 

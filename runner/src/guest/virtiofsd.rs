@@ -2,23 +2,19 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use toril_machine::{CommandError, Probe};
 
 use crate::account::Account;
+use crate::step::StepEnd;
 
 /// Where Debian has it: from 13 on as a package of its own, before as a part of QEMU's; and where the recipe puts it when
 /// that part is lost.
 const PLACES: [&str; 3] =
     ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/local/lib/toril/virtiofsd"];
 
-/// How long it may take to say what it is.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// A daemon for virtio-fs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Virtiofsd {
+    /// Without a link in it: one that others may change could lead elsewhere the next moment.
     pub path: PathBuf,
     pub kind: Kind,
 }
@@ -33,29 +29,39 @@ pub(crate) enum Kind {
 }
 
 impl Virtiofsd {
-    /// Finds out which one is there; `named` is a path that the suite gives. An error is why there is none to be used.
-    pub(crate) fn find(named: Option<&Path>, account: &Account) -> Result<Virtiofsd, String> {
+    /// Finds out which one is there; `named` is a path that the suite gives, and `ask` has a program say what it can do, as the
+    /// test's user. An error is why there is none to be used.
+    pub(crate) fn find(
+        named: Option<&Path>,
+        account: &Account,
+        ask: impl FnOnce(&Path) -> StepEnd,
+    ) -> Result<Virtiofsd, String> {
         let path = match named {
-            Some(path) => path.to_owned(),
-            None => PLACES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(missing)?,
+            Some(path) => path,
+            None => PLACES.map(Path::new).into_iter().find(|path| path.exists()).ok_or_else(missing)?,
         };
-        if let Probe::Absent = Probe::of_io(fs::metadata(&path), "the daemon") {
-            return Err(format!("there is no {}, which is named as virtiofsd", path.display()));
-        }
-        let help = account.command(&path.to_string_lossy(), &["--help"]).deadline(PATIENCE).run();
-        let said = match help {
-            Ok(finished) => [finished.stdout, finished.stderr].concat(),
-            Err(error @ CommandError::NotFound { .. }) => {
-                return Err(format!("{error} (package util-linux)"));
-            }
-            Err(error) => return Err(format!("cannot find out what {} is: {error}", path.display())),
-        };
-        let said = String::from_utf8_lossy(&said);
-        let kind = kind_of(&said).ok_or_else(|| {
-            let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
-            format!("{} is no virtiofsd: to --help it says: {}", path.display(), said.trim())
+        let shown = path.display();
+        let real = account.act(|| fs::canonicalize(path)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no {shown}, which is named as virtiofsd"),
+            _ => format!(
+                "cannot look for {shown}, which is named as virtiofsd, as user {}: {error}",
+                account.name
+            ),
         })?;
-        Ok(Virtiofsd { path, kind })
+        let StepEnd { trouble, printed, .. } = ask(&real);
+        let said = printed.into_bytes();
+        let said = String::from_utf8_lossy(&said);
+        if let Some(kind) = kind_of(&said) {
+            return Ok(Virtiofsd { path: real, kind });
+        }
+        Err(match (said.lines().find(|line| !line.trim().is_empty()), trouble) {
+            (Some(line), Some(why)) => {
+                format!("{shown} is no virtiofsd: to --help it says: {} ({why})", line.trim())
+            }
+            (Some(line), None) => format!("{shown} is no virtiofsd: to --help it says: {}", line.trim()),
+            (None, Some(why)) => format!("cannot find out what {shown} is: {why}"),
+            (None, None) => format!("{shown} is no virtiofsd: to --help it says nothing"),
+        })
     }
 
     /// The program and its arguments; `channel` is what it listens at, as two words of its own language.
@@ -85,21 +91,15 @@ impl Virtiofsd {
         }
     }
 
-    /// Whether nobody but root could have put the program there, so that root may run it. An error is why not.
+    /// Whether root alone can put another program there, so that root may run it. An error is why not.
     pub(crate) fn is_roots(&self) -> Result<(), String> {
-        let real = match Probe::of_io(fs::canonicalize(&self.path), &self.path.to_string_lossy()) {
-            Probe::Known(real) => real,
-            Probe::Absent => return Err(format!("{} is not there", self.path.display())),
-            Probe::Unreadable(why) => return Err(why),
-        };
-        for part in real.ancestors() {
-            let metadata =
-                fs::metadata(part).map_err(|error: io::Error| format!("{}: {error}", part.display()))?;
-            // Everybody may write to /tmp, but not over what is another's.
-            let open = metadata.mode() & 0o022 != 0 && !(metadata.is_dir() && metadata.mode() & 0o1000 != 0);
-            if metadata.uid() != 0 || open {
+        for part in self.path.ancestors() {
+            let metadata = fs::symlink_metadata(part)
+                .map_err(|error| format!("cannot look at {}: {error}", part.display()))?;
+            if metadata.is_symlink() || metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
                 return Err(format!(
-                    "{} must be run as root, and others than root can change {}",
+                    "{} must be run as root, and others than root can change {}: use one that belongs to root, in \
+                     directories that do and that nobody else may write to, or one that any user can run (1.0 and newer)",
                     self.path.display(),
                     part.display()
                 ));
@@ -135,7 +135,20 @@ fn kind_of(help: &str) -> Option<Kind> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
+    use crate::capture::Capture;
+
+    /// Nothing, after saying why, where nobody can become another user.
+    fn root() -> Option<Account> {
+        let root = Account::root();
+        let is_root = root.act(|| Ok(())).is_ok();
+        if !is_root {
+            println!("skipped: it is not root that runs this");
+        }
+        is_root.then_some(root)
+    }
 
     #[test]
     fn the_two_are_told_apart_by_what_they_say() {
@@ -156,14 +169,71 @@ mod tests {
         assert_eq!(argv, "/v --socket-path=/s --shared-dir /a,b --sandbox none");
     }
 
+    fn said(text: &str, trouble: Option<&str>) -> StepEnd {
+        let mut printed = Capture::default();
+        printed.take(text.as_bytes());
+        StepEnd { trouble: trouble.map(str::to_owned), stdout: Capture::default(), printed }
+    }
+
+    #[test]
+    fn what_is_asked_is_what_is_run_wherever_a_link_leads_by_then() {
+        let Some(root) = root() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let (evil, link) = (folder.path().join("evil"), folder.path().join("v"));
+        fs::write(&evil, "").unwrap();
+        std::os::unix::fs::chown(&evil, Some(65534), None).unwrap();
+        symlink(&evil, &link).unwrap();
+        let evil = fs::canonicalize(&evil).unwrap();
+        let found = Virtiofsd::find(Some(&link), &root, |program| {
+            assert_eq!(program, evil);
+            // What is asked has the link lead to root's own by the time that it is judged.
+            fs::remove_file(&link).unwrap();
+            symlink("/bin/sh", &link).unwrap();
+            said("source=PATH --fd=FDNUM", Some("it exited with status 1"))
+        });
+        let found = found.unwrap();
+        assert_eq!(found, Virtiofsd { path: evil.clone(), kind: Kind::C });
+        assert_eq!(found.argv(Path::new("/d"), Channel::File("3"))[0], evil.to_string_lossy());
+        let why = found.is_roots().unwrap_err();
+        assert!(why.contains("must be run as root, and others than root can change"), "{why}");
+    }
+
+    #[test]
+    fn what_is_no_daemon_is_told_by_the_name_that_the_suite_gives() {
+        let Some(root) = root() else { return };
+        let find = |name: &str, end: StepEnd| Virtiofsd::find(Some(Path::new(name)), &root, |_| end);
+        let why = find("/nonexistent/v", said("", None)).unwrap_err();
+        assert_eq!(why, "there is no /nonexistent/v, which is named as virtiofsd");
+        let why = find("/bin/sh", said("\nusage: sh\n", Some("it exited with status 2"))).unwrap_err();
+        assert_eq!(why, "/bin/sh is no virtiofsd: to --help it says: usage: sh (it exited with status 2)");
+        let why = find("/bin/sh", said("", Some("it was killed by SIGSEGV"))).unwrap_err();
+        assert_eq!(why, "cannot find out what /bin/sh is: it was killed by SIGSEGV");
+        let why = find("/bin/sh", said("", None)).unwrap_err();
+        assert_eq!(why, "/bin/sh is no virtiofsd: to --help it says nothing");
+    }
+
     #[test]
     fn what_others_can_change_is_not_for_root() {
+        let Some(_) = root() else { return };
+        let of = |path: &Path| Virtiofsd { path: path.to_owned(), kind: Kind::C };
+        let shell = fs::canonicalize("/bin/sh").unwrap();
+        assert!(of(&shell).is_roots().is_ok());
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("virtiofsd");
+        let (open, link) = (folder.path().join("open"), folder.path().join("link"));
+        let path = open.join("virtiofsd");
+        fs::create_dir(&open).unwrap();
         fs::write(&path, "").unwrap();
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o757)).unwrap();
-        let why = Virtiofsd { path, kind: Kind::C }.is_roots().unwrap_err();
-        assert!(why.contains("must be run as root, and others than root can change"), "{why}");
-        assert!(Virtiofsd { path: "/bin/sh".into(), kind: Kind::C }.is_roots().is_ok());
+        symlink(&shell, &link).unwrap();
+        // A directory in which others may put files but not replace root's, such as /tmp: they may have had root put it there.
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+        for (program, mode, changed) in
+            [(&path, 0o757, &path), (&path, 0o775, &path), (&path, 0o755, &open), (&link, 0o755, &link)]
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let why = of(program).is_roots().unwrap_err();
+            let expected =
+                format!("must be run as root, and others than root can change {}: ", changed.display());
+            assert!(why.contains(&expected), "{why}");
+        }
     }
 }
