@@ -95,8 +95,10 @@ impl Attempts<'_> {
         let mut files = vec![Artifact::of_json("result.json", &result)];
         files.extend(executed.iter_mut().flat_map(|executed| take(&mut executed.artifacts)));
         self.artifacts.keep(&Subject::Test(test.name.clone()), None, files);
-        if let (Ok(stage), Some(folder)) = (self.stage, executed.and_then(|executed| executed.folder)) {
-            stage.leave(folder);
+        if let (Ok(stage), Some(executed)) = (self.stage, executed)
+            && let Some(folder) = executed.folder
+        {
+            stage.leave(folder, executed.share);
         }
         result
     }

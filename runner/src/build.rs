@@ -80,7 +80,7 @@ impl Stage<'_> {
         let (deadline, output_limit) = (build.deadline, build.output_limit);
         let step = Step { argv: &argv, env: &env, dir, deadline, output_limit };
         let end = step.run(&self.account, &self.options.isolate, self.stop, folder.path());
-        self.leave(folder);
+        self.leave(folder, None);
         *printed = end.printed;
         let made = || outputs.iter().zip(&before).map(|(output, before)| fresh(output, before)).collect();
         match end.trouble {

@@ -14,7 +14,7 @@ use crate::artifacts::Artifact;
 use crate::case::Case;
 use crate::event::Event;
 use crate::gate::Gate;
-use crate::guest::{self, Cid, Patience, Sandbox, Setting, Tools};
+use crate::guest::{self, Cid, Patience, Sandbox, Setting, ShareFolder, Tools};
 use crate::kept::remove_sockets;
 use crate::observe::{Heard, Symptoms, Transcript};
 use crate::plan::Plan;
@@ -63,6 +63,8 @@ pub(crate) struct Executed {
     pub artifacts: Vec<Artifact>,
     /// Its own, if something was started.
     pub folder: Option<TempDir>,
+    /// What its guest shared, if it did.
+    pub share: Option<ShareFolder>,
 }
 
 /// How long parts of it took; nothing where they were not seen.
@@ -101,9 +103,13 @@ impl<'r> Stage<'r> {
         &self.account.name
     }
 
-    /// Is done with the folder of a test or build: it is removed, or left there without its sockets where the run's is kept.
-    pub(crate) fn leave(&self, mut folder: TempDir) {
+    /// Is done with the folders of a test or build: they are removed, or left there without their sockets where the run's is
+    /// kept.
+    pub(crate) fn leave(&self, mut folder: TempDir, share: Option<ShareFolder>) {
         if self.options.keep.is_some() {
+            if let Some(share) = share {
+                share.keep();
+            }
             // With its user's rights: only that user could have made them, and nobody is led anywhere else.
             let _ = self.account.act(|| remove_sockets(folder.path()));
             folder.disable_cleanup(true);
@@ -219,6 +225,7 @@ impl<'r> Stage<'r> {
             qemu: if is_guest { argv } else { Vec::new() },
             reproduce: Some(plan.reproduce),
             folder: Some(folder),
+            share: plan.share,
         };
         let streams = transcript.into_streams();
         let streams = streams.into_iter().filter(|(_, printed)| printed.total > 0);
@@ -248,6 +255,7 @@ impl<'r> Stage<'r> {
             reproduce,
             warnings: Vec::new(),
             cid: None,
+            share: None,
             debugger: None,
         }
     }
@@ -268,6 +276,7 @@ impl<'r> Stage<'r> {
             tools: &self.tools,
             accelerator: accelerator.ok_or_else(none)?,
             sandbox,
+            directory: &self.directory,
             folder,
             source: self.source.as_deref(),
             deadline: test.deadline,
@@ -292,6 +301,7 @@ impl Executed {
             times: Times::default(),
             artifacts: Vec::new(),
             folder: None,
+            share: None,
         }
     }
 }

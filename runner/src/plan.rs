@@ -1,6 +1,6 @@
 use std::fs::File;
 
-use crate::guest::Cid;
+use crate::guest::{Cid, ShareFolder};
 use crate::observe::Heard;
 use crate::supervise::{Member, Stream};
 
@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub warnings: Vec<String>,
     /// Its guest's own as long as the test lasts.
     pub cid: Option<Cid>,
+    /// What its guest shares, if it does.
+    pub share: Option<ShareFolder>,
     /// The port at which a debugger is waited for.
     pub debugger: Option<u16>,
 }

@@ -54,10 +54,20 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// Makes a test's private folder, which is removed with its owner.
+    /// Makes a test's private folder, which is removed with its owner. Whatever is in it by a name may be something else the
+    /// next moment: the user may have processes outside of this run.
     pub(crate) fn for_test(&self, account: &Account) -> io::Result<TempDir> {
         let folder = tempfile::Builder::new().prefix("test-").tempdir_in(self.folder.path())?;
         chown(folder.path(), Some(account.uid), Some(account.gid))?;
+        Ok(folder)
+    }
+
+    /// Makes a folder that the user passes through, and in which root alone gives names: what root finds by a name in it is
+    /// what root has put there.
+    pub(crate) fn of_root(&self, account: &Account) -> io::Result<TempDir> {
+        let folder = tempfile::Builder::new().prefix("root-").tempdir_in(self.folder.path())?;
+        chown(folder.path(), Some(0), Some(account.gid))?;
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o710))?;
         Ok(folder)
     }
 }

@@ -81,9 +81,50 @@ fn becomes_root_by_no_program_that_it_names(sandbox: &Sandbox) {
     sandbox.is_clean();
 }
 
+/// A companion puts a link into the place of what the guest shares, once the daemon has looked at that, and has the guest
+/// begin only then; the daemon goes there when the guest's QEMU comes.
+const SWAPS: &str = r#"
+[[test]]
+name = "t"
+deadline = "30s"
+cases = "toril"
+expect = ["virtio-fs-mount", "virtio-fs-write"]
+[test.guest]
+kernel = "builtin:toolkit"
+append = "cases=0 fs=data write=output token=of-the-push"
+share = { dir = "/srv/share", tag = "data" }
+[test.companion]
+ready = "^ready"
+wait = "0ms"
+command = ["sh", "-c", '''
+sleep 1
+mv "$0" "$0-away" || mv "$(dirname "$0")" "$HOME/away" || rm -r "$0"
+ln -s /srv/target "$0"
+test ! -L "$0" || echo swapped
+touch "$0/of-the-companion"
+echo ready
+exec sleep 5
+''', "{{ guest.share }}"]
+"#;
+
+fn becomes_root_by_no_link(sandbox: &Sandbox) {
+    sandbox.sudo("mkdir -p /srv/share");
+    let (run, result) = run(sandbox, SWAPS, 0);
+    assert_eq!(sandbox.sudo("ls /srv/target"), "", "{run}");
+    assert_eq!(result["outcome"], "passed", "{run}");
+    let said = sandbox.sudo("cat $(ls -d /var/lib/toril/journals/*/artifacts | tail -n 1)/tests/*/beside-*");
+    assert!(said.matches("Permission denied").count() >= 3 && !said.contains("swapped"), "{said}");
+    // The guest had root's daemon, and the companion what it needs.
+    let qemu = result["qemu"].to_string();
+    let socket = qemu.split("path=").find(|path| path.contains("/virtiofsd.sock")).unwrap();
+    assert!(socket.starts_with("/var/lib/toril/runs/run-") && socket.contains("/root-"), "{socket}");
+    sandbox.is_clean();
+}
+
 #[test]
 fn a_push_neither_becomes_root_nor_reads_what_is_others() {
     let Some(sandbox) = Sandbox::provisioned("push") else { return };
     reads_nothing_of_others(&sandbox);
     becomes_root_by_no_program_that_it_names(&sandbox);
+    becomes_root_by_no_link(&sandbox);
 }

@@ -21,5 +21,6 @@ pub(crate) use inquiry::Inquiry;
 pub(crate) use monitor::{GO, GREET, Monitor};
 pub(crate) use patience::Patience;
 pub(crate) use plan::{Setting, plan};
+pub(crate) use share::ShareFolder;
 pub(crate) use tools::Tools;
 pub(crate) use vsock::Cid;

@@ -11,7 +11,7 @@ use super::by_hand::{ByHand, Helper};
 use super::devices::{ConsoleDevice, OtherSide, ShareDevice, VsockDevice};
 use super::forward::{self, LISTENING, port_is_free};
 use super::kernel::KernelFile;
-use super::share::PreparedShare;
+use super::share::{PreparedShare, ShareFolder};
 use super::virtiofsd::{Channel as DaemonChannel, Kind};
 use super::vsock::Vsock;
 use super::{Channels, Cid, Devices, GO, GREET, Patience, QemuCommand, Sandbox, Tools};
@@ -23,6 +23,7 @@ use crate::isolation::{Spec, file_placeholder};
 use crate::observe::{Awaited, Channel, Heard};
 use crate::plan::Plan;
 use crate::run::Options;
+use crate::run_directory::RunDirectory;
 use crate::step::{Step, StepEnd};
 use crate::suite::{CommandTest, Companion, Forward, GuestSettings, Late, Pattern, Share};
 use crate::supervise::{Member, Part, Sign, Stream};
@@ -36,6 +37,8 @@ pub(crate) struct Setting<'s> {
     pub tools: &'s Tools,
     pub accelerator: Accelerator,
     pub sandbox: Sandbox,
+    /// The run's.
+    pub directory: &'s RunDirectory,
     /// The test's own.
     pub folder: &'s Path,
     /// The tree that is tested, if there is one.
@@ -101,6 +104,7 @@ struct Draft<'s> {
     /// What QEMU's start waits for.
     waits: Vec<Sign>,
     cid: Option<Cid>,
+    share: Option<ShareFolder>,
     warnings: Vec<String>,
     /// Where a vsock that is not the kernel's takes connections of the host.
     vsock_socket: PathBuf,
@@ -118,6 +122,7 @@ impl<'s> Draft<'s> {
             heard: Heard::default(),
             waits: Vec::new(),
             cid: None,
+            share: None,
             warnings: Vec::new(),
             vsock_socket: PathBuf::new(),
         }
@@ -138,15 +143,16 @@ impl<'s> Draft<'s> {
     }
 
     fn add_share(&mut self, share: &Share) -> Result<(), Verdict> {
-        let Setting { account, tools, folder, patience, .. } = self.setting;
+        let Setting { account, tools, directory, folder, patience, .. } = self.setting;
         let daemon =
             tools.virtiofsd(share.virtiofsd.as_deref(), account, |program| self.setting.ask(program));
         let daemon = daemon.map_err(error)?;
         let prepared =
-            PreparedShare::prepare(share, daemon, self.setting.base(), account, folder, &patience)?;
+            PreparedShare::prepare(share, daemon, self.setting.base(), account, directory, &patience)?;
         self.late.set("guest.tag", &share.tag);
         self.late.set("guest.share", prepared.dir.to_string_lossy());
-        self.devices.share = Some(ShareDevice { socket: prepared.socket.clone(), tag: share.tag.clone() });
+        let socket = prepared.folder.socket();
+        self.devices.share = Some(ShareDevice { socket, tag: share.tag.clone() });
 
         let hand = &mut self.by_hand;
         let dir = if share.in_place { prepared.original.clone() } else { hand.copy_of(&prepared.original) };
@@ -160,7 +166,8 @@ impl<'s> Draft<'s> {
             ..Helper::default()
         });
         hand.devices.share = Some(ShareDevice { socket, tag: share.tag.clone() });
-        let member = prepared.member(account, folder);
+        let (member, folder) = prepared.member(account, folder);
+        self.share = Some(folder);
         self.add(member, "virtiofsd".into(), "virtiofsd");
         Ok(())
     }
@@ -329,6 +336,7 @@ impl<'s> Draft<'s> {
             reproduce: self.by_hand.script(&argv_by_hand, &guest.pin, realtime),
             warnings,
             cid: self.cid,
+            share: self.share,
             debugger,
         })
     }

@@ -19,14 +19,13 @@ pub(crate) struct Bounds {
 /// What fits into a copy that is made for every run of a test.
 pub(crate) const BOUNDS: Bounds = Bounds { bytes: 4 << 30, entries: 200_000 };
 
-/// Copies a directory with the rights of whoever calls it. Links are copied as links, wherever they lead, and holes in
-/// files stay holes.
+/// Copies what is in a directory into an empty one, with the rights of whoever calls it. Links are copied as links, wherever
+/// they lead, and holes in files stay holes.
 ///
 /// # Errors
 /// Something in it cannot be read, or is neither a file, a directory nor a link; it is too large; or the time is over.
 pub(crate) fn copy_tree(from: &Path, to: &Path, bounds: Bounds, patience: &Patience<'_>) -> io::Result<()> {
     let mut left = bounds;
-    DirBuilder::new().mode(0o755).create(to)?;
     copy_entries(from, to, &mut left, patience).map_err(|error| match error.kind() {
         io::ErrorKind::QuotaExceeded => {
             let most = format!("{} MiB or {} entries", bounds.bytes >> 20, bounds.entries);
@@ -152,6 +151,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn copied(from: &Path, to: &Path, bounds: Bounds) -> io::Result<()> {
+        fs::create_dir(to)?;
         copy_tree(from, to, bounds, &Patience::from_now(&GOES_ON, LONG))
     }
 
@@ -167,6 +167,7 @@ mod tests {
         ] {
             let patience = Patience::from_now(stop, limit);
             let to = place.path().join(name);
+            fs::create_dir(&to).unwrap();
             let error = copy_tree(from.path(), &to, BOUNDS, &patience).unwrap_err();
             assert_eq!((error.kind(), error.get_ref().is_none()), (kind, true), "{name}: {error}");
             assert_eq!(fs::read_dir(&to).unwrap().count(), 0, "{name}");
