@@ -83,6 +83,7 @@ impl Account {
             input: None,
             pin: Vec::new(),
             realtime: None,
+            forbids_set_id: false,
         }
     }
 

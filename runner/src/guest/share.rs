@@ -135,9 +135,11 @@ impl PreparedShare {
             Kind::Rust => (account, home),
         };
         let argv = self.daemon.argv(&self.dir, Channel::File(&file_placeholder(0)));
+        // A guest is root to a daemon that is, and has it make files of root's with any mode.
+        let forbids_set_id = self.daemon.kind == Kind::C;
         let member = Member {
             part: Part::Support,
-            spec: Spec { files: 1, ..user.spec(argv, dir) },
+            spec: Spec { files: 1, forbids_set_id, ..user.spec(argv, dir) },
             files: vec![self.listener],
             waits: Vec::new(),
         };
@@ -197,7 +199,7 @@ mod tests {
         nobody.act(|| fs::write(copy.join("file"), "")).unwrap();
         assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(&socket).unwrap().uid(), nobody.uid);
-        // A file with root's rights, which a guest can make, is nothing that the other users of the host come to.
+        // What a guest makes as root is nothing that the other users of the host come to.
         let error = other.act(|| fs::metadata(copy.join("file")).map(drop)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         folder.keep();

@@ -72,7 +72,8 @@ impl Virtiofsd {
             Channel::Socket(path) => format!("--socket-path={}", path.display()),
         };
         match self.kind {
-            // A guest can have it make files of any owner and mode: it must make no devices, nor privileged programs.
+            // A guest can have it make files of any owner: it must make no devices, nor give programs capabilities. That it
+            // sets no bits by which they get their owner's rights is seen to where it is started.
             Kind::C => {
                 let source = format!("source={}", dir.replace('\\', r"\\").replace(',', r"\,"));
                 vec![path, channel, "-o".into(), source, "-o".into(), "modcaps=-mknod:-setfcap".into()]

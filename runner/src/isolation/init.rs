@@ -19,6 +19,7 @@ use rustix::thread::{
 use toril_machine::STANDARD_PATH;
 
 use super::message::MOST_FILES;
+use super::set_id::forbid_set_id;
 use super::{Report, Spec, file_placeholder};
 
 /// How many processes and threads the user of a test may have.
@@ -62,6 +63,9 @@ fn serve(control: &UnixStream) -> Result<(), String> {
     pin(&spec.pin)?;
     let limit = spec.realtime.map(allow_realtime);
     become_user(&spec)?;
+    if spec.forbids_set_id {
+        forbid_set_id()?;
+    }
     let realtime =
         spec.realtime.zip(limit).map(|(priority, limit)| limit.and_then(|()| try_realtime(priority)));
     let not_realtime = realtime.as_ref().and_then(|tried| tried.as_ref().err().cloned());

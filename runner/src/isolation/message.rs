@@ -22,6 +22,8 @@ pub(crate) struct Spec {
     pub pin: Vec<usize>,
     /// The real-time priority that it is given where that is permitted.
     pub realtime: Option<u8>,
+    /// Whether it is kept from making files that run with their owner's or group's rights.
+    pub forbids_set_id: bool,
 }
 
 /// What the first process tells, one line of JSON each: `NotStarted`, or `Started` and then `Ended`.

@@ -7,6 +7,7 @@
 mod cell;
 mod init;
 mod message;
+mod set_id;
 
 pub(crate) use cell::Cell;
 pub use init::isolate;
