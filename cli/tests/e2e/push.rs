@@ -119,6 +119,10 @@ fn becomes_root_by_no_link(sandbox: &Sandbox) {
     let socket = qemu.split("path=").find(|path| path.contains("/virtiofsd.sock")).unwrap();
     assert!(socket.starts_with("/var/lib/toril/runs/run-") && socket.contains("/root-"), "{socket}");
     sandbox.is_clean();
+    // Nor what a person is told to type.
+    let by_hand = result["reproduce"].as_str().unwrap();
+    sandbox.try_ssh(&format!("exec </dev/null\n{by_hand}")).shows("case virtio-fs-write: PASSED");
+    assert_eq!(sandbox.sudo("ls /srv/target"), "", "{by_hand}");
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub(crate) struct ByHand {
     user: String,
     /// Where it keeps its sockets and copies.
     folder: PathBuf,
+    /// The same for what runs as root where the guest does not.
+    roots: Option<PathBuf>,
     limit: Duration,
     needs_folder: bool,
     copies: Vec<(PathBuf, PathBuf)>,
@@ -43,6 +45,7 @@ impl ByHand {
         ByHand {
             user: user.to_owned(),
             folder,
+            roots: None,
             limit,
             needs_folder: false,
             copies: Vec::new(),
@@ -57,9 +60,20 @@ impl ByHand {
         self.folder.join(name)
     }
 
-    /// A fresh copy of a directory.
-    pub(crate) fn copy_of(&mut self, dir: &Path) -> PathBuf {
-        let copy = self.path("share");
+    /// Where a daemon has its socket and its copy. One that runs as root follows whatever is there by then: for that, it is a
+    /// folder in which root alone gives names.
+    pub(crate) fn place(&mut self, as_root: bool) -> PathBuf {
+        if !as_root || self.user == "root" {
+            return self.folder.clone();
+        }
+        let mut name = self.folder.file_name().unwrap_or_default().to_owned();
+        name.push("-root");
+        self.roots.insert(self.folder.with_file_name(name)).clone()
+    }
+
+    /// A fresh copy of a directory, in such a place.
+    pub(crate) fn copy_of(&mut self, dir: &Path, place: &Path) -> PathBuf {
+        let copy = place.join("share");
         self.copies.push((dir.to_owned(), copy.clone()));
         copy
     }
@@ -84,18 +98,39 @@ impl ByHand {
         if !self.needs_folder && !qemu.iter().any(named) {
             return guest;
         }
-        let mut steps = vec![format!("mkdir -m 777 {folder}")];
-        for (from, to) in &self.copies {
-            let words = ["cp", "-a", "--", &from.to_string_lossy(), &to.to_string_lossy()];
-            steps.push(by_hand(&self.user, &[], &words.map(str::to_owned), None));
-        }
-        let mut lines = vec![steps.join(" && ")];
+        let mut lines = vec![self.preparation()];
         lines.extend(self.helpers.iter().map(|helper| self.background(helper)));
         lines.push(guest);
-        let consoles = self.devices.consoles.iter().map(|console| self.path(&console.name));
-        lines.extend(consoles.map(|path| format!("{}cat {}", self.sudo(), quoted(&path.to_string_lossy()))));
-        lines.push(format!("{}rm -rf {folder}", self.sudo()));
+        for console in &self.devices.consoles {
+            let words = ["cat".to_owned(), self.path(&console.name).to_string_lossy().into_owned()];
+            lines.push(by_hand(&self.user, &[], &words, None));
+        }
+        let roots = self.roots.as_ref().map(|roots| format!(" {}", quoted(&roots.to_string_lossy())));
+        lines.push(format!("{}rm -rf {folder}{}", self.sudo(), roots.unwrap_or_default()));
+        lines.push("}".into());
         lines.join("\n")
+    }
+
+    /// Makes the folders and the copies. The rest is done only where these are new: whoever runs on the host may have made them
+    /// before, for what runs as root to find.
+    fn preparation(&self) -> String {
+        let mut steps = vec![format!("mkdir -m 1777 {}", quoted(&self.folder.to_string_lossy()))];
+        if let Some(roots) = &self.roots {
+            steps.push(format!("{}mkdir -m 711 {}", self.sudo(), quoted(&roots.to_string_lossy())));
+        }
+        for (from, to) in &self.copies {
+            let (from, to) = (from.join("."), to.to_string_lossy());
+            let by_user = |words: &[&str]| {
+                let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+                by_hand(&self.user, &[], &words, None)
+            };
+            steps.push(match self.roots {
+                Some(_) => format!("{}install -d -o {} {}", self.sudo(), quoted(&self.user), quoted(&to)),
+                None => by_user(&["mkdir", &to]),
+            });
+            steps.push(by_user(&["cp", "-a", "--", &from.to_string_lossy(), &to]));
+        }
+        steps.join(" && ") + " && {"
     }
 
     fn guest(&self, qemu: &[String], pin: &[usize], realtime: Option<u8>) -> String {
@@ -141,10 +176,52 @@ impl ByHand {
             (None, _) if helper.after => format!("(sleep 1; {line}) &"),
             (None, Some(socket)) => {
                 let socket = quoted(&socket.to_string_lossy());
-                let sudo = self.sudo();
-                format!("{line} & until [ -S {socket} ]; do sleep 0.1; done; {sudo}chmod 666 {socket}")
+                let mut line = format!("{line} & until [ -S {socket} ]; do sleep 0.1; done");
+                if helper.as_root && self.user != "root" {
+                    line.push_str(&format!("; sudo chmod 666 {socket}"));
+                }
+                line
             }
             (None, None) => format!("{line} &\nsleep 1"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(user: &str, as_root: bool) -> String {
+        let mut hand = ByHand::new(user, Path::new("/runs/test-1"), None, Duration::from_secs(9));
+        let place = hand.place(as_root);
+        let copy = hand.copy_of(Path::new("/srv/d"), &place).to_string_lossy().into_owned();
+        let makes = Some(place.join("v.sock"));
+        hand.helper(Helper { argv: vec!["v".into(), copy], as_root, makes, ..Helper::default() });
+        hand.console("report");
+        hand.script(&["qemu".into()], &[], None)
+    }
+
+    #[test]
+    fn what_runs_as_root_finds_what_root_has_put_there() {
+        assert_eq!(
+            shared("toril", true).lines().collect::<Vec<_>>(),
+            [
+                "mkdir -m 1777 /tmp/toril-test-1 && sudo mkdir -m 711 /tmp/toril-test-1-root && \
+                 sudo install -d -o toril /tmp/toril-test-1-root/share && \
+                 sudo -u toril cp -a -- /srv/d/. /tmp/toril-test-1-root/share && {",
+                "sudo timeout 9 v /tmp/toril-test-1-root/share & \
+                 until [ -S /tmp/toril-test-1-root/v.sock ]; do sleep 0.1; done; \
+                 sudo chmod 666 /tmp/toril-test-1-root/v.sock",
+                "sudo -u toril timeout 9 qemu",
+                "sudo -u toril cat /tmp/toril-test-1/report",
+                "sudo rm -rf /tmp/toril-test-1 /tmp/toril-test-1-root",
+                "}",
+            ]
+        );
+        // Of all that is the guest's user's, root does nothing but remove it.
+        let by_user = shared("toril", false);
+        let roots: Vec<&str> = by_user.split("sudo ").filter(|step| !step.starts_with("-u toril ")).collect();
+        assert_eq!(roots[1..], ["rm -rf /tmp/toril-test-1\n}"], "{by_user}");
+        assert!(!shared("root", true).contains("sudo"));
     }
 }

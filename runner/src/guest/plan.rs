@@ -155,13 +155,18 @@ impl<'s> Draft<'s> {
         self.devices.share = Some(ShareDevice { socket, tag: share.tag.clone() });
 
         let hand = &mut self.by_hand;
-        let dir = if share.in_place { prepared.original.clone() } else { hand.copy_of(&prepared.original) };
-        let socket = hand.path("virtiofsd.sock");
+        let as_root = prepared.daemon.kind == Kind::C;
+        let place = hand.place(as_root);
+        let dir = match share.in_place {
+            true => prepared.original.clone(),
+            false => hand.copy_of(&prepared.original, &place),
+        };
+        let socket = place.join("virtiofsd.sock");
         hand.late.set("guest.tag", &share.tag);
         hand.late.set("guest.share", dir.to_string_lossy());
         hand.helper(Helper {
             argv: prepared.daemon.argv(&dir, DaemonChannel::Socket(&socket)),
-            as_root: prepared.daemon.kind == Kind::C,
+            as_root,
             makes: Some(socket.clone()),
             ..Helper::default()
         });
