@@ -76,18 +76,25 @@ impl Stage<'_> {
         let command = by_hand(&self.account.name, &env, &argv, None);
         result.reproduce = format!("cd {} && {command}", quoted(&dir.to_string_lossy()));
         let outputs: Vec<PathBuf> = build.outputs.iter().map(|output| dir.join(output)).collect();
-        let before: Vec<Stamp> = outputs.iter().map(|output| Stamp::of(output)).collect::<Result<_, _>>()?;
+        let before: Vec<Stamp> = self.as_user(|| outputs.iter().map(|output| Stamp::of(output)).collect())?;
         let (deadline, output_limit) = (build.deadline, build.output_limit);
         let step = Step { argv: &argv, env: &env, dir, deadline, output_limit };
         let end = step.run(&self.account, &self.options.isolate, self.stop, folder.path());
         self.leave(folder, None);
         *printed = end.printed;
-        let made = || outputs.iter().zip(&before).map(|(output, before)| fresh(output, before)).collect();
         match end.trouble {
             Some(trouble) => Err(trouble),
-            None => made(),
+            None => self.as_user(|| {
+                outputs.iter().zip(&before).map(|(output, before)| fresh(output, before)).collect()
+            }),
         }
         .inspect_err(|_| result.last_lines = printed.last_lines(LAST_LINES))
+    }
+
+    /// Looks at files with the test user's rights: a suite may name any of the host's, and what is told of them is for who wrote it.
+    fn as_user<T: Send>(&self, look: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+        let looked = self.account.act(|| Ok(look()));
+        looked.unwrap_or_else(|error| Err(format!("cannot become user {}: {error}", self.account.name)))
     }
 }
 

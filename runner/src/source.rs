@@ -116,7 +116,8 @@ impl Stage<'_> {
         chown(directory, Some(self.account.uid), Some(self.account.gid))
             .map_err(|error| format!("cannot give {} to the test user: {error}", directory.display()))?;
         let home = self.directory.for_test(&self.account).and_then(|home| {
-            fs::write(home.path().join(".gitconfig"), SETTINGS)?;
+            let settings = home.path().join(".gitconfig");
+            self.account.act(|| fs::write(&settings, SETTINGS))?;
             Ok(home)
         });
         let home = home.map_err(|error| format!("cannot make a folder for git: {error}"))?;

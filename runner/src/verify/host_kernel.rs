@@ -38,7 +38,7 @@ impl Bench<'_> {
             Ok(kernel) => kernel,
             Err(why) => return untried(why, NONE),
         };
-        let made = self.stage.directory.for_test(&self.stage.account).and_then(|folder| {
+        let made = self.stage.directory.of_root(&self.stage.account).and_then(|folder| {
             fs::copy(&kernel, folder.path().join(KERNEL))?;
             fs::write(folder.path().join(INITRD), initrd::image())?;
             // Some distributions keep their kernels for root.

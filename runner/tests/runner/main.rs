@@ -14,6 +14,8 @@ mod gates;
 mod guests;
 mod kept;
 #[cfg(test)]
+mod others;
+#[cfg(test)]
 mod own_scripts;
 #[cfg(test)]
 mod place;
