@@ -6,9 +6,9 @@ mod run;
 mod source;
 mod stamp;
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -116,17 +116,22 @@ impl SourceBuild {
         // Others may pass through, and see nothing of it.
         DirBuilder::new().mode(0o711).create(scratch).map_err(failed)?;
         let work = scratch.join("work");
-        for directory in [&work, &work.join("home"), &work.join("tmp"), &work.join("out")] {
-            DirBuilder::new().mode(0o700).create(directory).map_err(failed)?;
-            chown(directory, Some(user.uid), Some(user.gid)).map_err(failed)?;
+        DirBuilder::new().mode(0o700).create(&work).map_err(failed)?;
+        for directory in ["home", "tmp", "out"].map(|name| work.join(name)) {
+            DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
+            chown(&directory, Some(user.uid), Some(user.gid)).map_err(failed)?;
         }
-        fs::File::create_new(work.join(LOG)).map_err(failed)?;
-        chown(work.join(LOG), Some(user.uid), Some(user.gid)).map_err(failed)?;
+        let printed = File::options().read(true).write(true).create_new(true).open(work.join(LOG));
+        let printed = printed.map_err(failed)?;
+        fchown(&printed, Some(user.uid), Some(user.gid)).map_err(failed)?;
         let until = Instant::now() + self.deadline;
-        let build = Build { user: &user, room, directory: &work, until, stop: context.stop };
+        let stop = context.stop;
+        let build = Build { user: &user, room, directory: &work, log: &printed, until, stop };
         let tree = work.join("source");
         let owner = Owner { uid: user.uid, gid: user.gid };
         let description = self.source.provide(context, source, scratch, (&tree, owner), log)?;
+        // Only now: until here nobody could put a link in the way of who fills it.
+        chown(&work, Some(user.uid), Some(user.gid)).map_err(failed)?;
         if let Some(description) = description {
             if context.machine.find_program("dpkg-source").is_none() {
                 let text = "there is no `dpkg-source` on the host: have the recipe install `dpkg-dev`";
@@ -139,6 +144,10 @@ impl SourceBuild {
         let (jobs, mib) = (room.jobs, room.memory >> 20);
         log(&format!("building {source} with {jobs} jobs at a time in {mib} MiB"));
         build.run("the build", &self.script, &tree, &env, log)?;
+        // Nor can anybody from here on.
+        chown(&work, Some(geteuid().as_raw()), Some(getegid().as_raw()))
+            .and_then(|()| fs::set_permissions(&work, Permissions::from_mode(0o700)))
+            .map_err(failed)?;
         let compiler = Command::new("cc", ["--version"]).output().unwrap_or_default();
         let compiler = compiler.lines().next().unwrap_or_default().to_owned();
         let products = self.collect(&work.join("out"), scratch)?;
@@ -149,7 +158,7 @@ impl SourceBuild {
     /// Copies what was built to where only root writes: `tree` in the scratch directory.
     fn collect(&self, out: &Path, scratch: &Path) -> Result<Manifest, ResourceError> {
         let prefix = out.join(self.path.trim_start_matches('/'));
-        // All processes of the build are gone: nobody can put a link there any more.
+        // All processes of the build are gone, and others of its user do not come in: nobody can put a link there any more.
         let mut part = out.to_owned();
         for name in self.path.trim_start_matches('/').split('/') {
             part.push(name);

@@ -1,8 +1,8 @@
 //! Running a build: by a user who may do nothing, without a network, in a process namespace of its own, and the first to
 //! go when memory runs out.
 
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -21,7 +21,7 @@ pub(super) const LOG: &str = "log";
 const LAST_LINES: usize = 20;
 
 /// How much of the log's end is looked at, in bytes.
-const LAST_BYTES: i64 = 16 << 10;
+const LAST_BYTES: u64 = 16 << 10;
 
 /// No file may become larger, in bytes; what a build prints neither.
 const LARGEST_FILE: u64 = 4 << 30;
@@ -35,6 +35,8 @@ pub(super) struct Build<'b> {
     pub(super) user: &'b User,
     pub(super) room: Room,
     pub(super) directory: &'b Path,
+    /// What it prints, as it was opened before the build: by its name there may be any file of the host's by now.
+    pub(super) log: &'b File,
     pub(super) until: Instant,
     /// Unlike dpkg, it may be ended half-way.
     pub(super) stop: &'b AtomicBool,
@@ -71,7 +73,7 @@ impl Build<'_> {
                     Ok(finished) => return Some(finished),
                     Err(RecvTimeoutError::Disconnected) => return None,
                     Err(RecvTimeoutError::Timeout) => {
-                        let last = last_lines(&path, 1);
+                        let last = last_lines(self.log, 1);
                         log(&format!("{what}, {} s: {last}", start.elapsed().as_secs()));
                     }
                 }
@@ -93,7 +95,7 @@ impl Build<'_> {
             Some(Err(error)) => format!("{what} could not be begun: {error}"),
             None => format!("{what} ended in an unknown way"),
         };
-        match last_lines(&path, LAST_LINES) {
+        match last_lines(self.log, LAST_LINES) {
             lines if lines.is_empty() => Err(ResourceError(why)),
             lines => Err(ResourceError(format!("{why}; its last lines:\n  {}", lines.replace('\n', "\n  ")))),
         }
@@ -121,13 +123,12 @@ impl Build<'_> {
 }
 
 /// The last lines of a log that are not empty; nothing where there are none.
-fn last_lines(path: &Path, count: usize) -> String {
+fn last_lines(log: &File, count: usize) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let length = i64::try_from(fs::metadata(path)?.len()).unwrap_or(i64::MAX);
-        file.seek(SeekFrom::End(-length.min(LAST_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(LAST_BYTES.unsigned_abs()).read_to_end(&mut bytes)?;
+        let length = log.metadata()?.len();
+        let mut bytes = vec![0; usize::try_from(length.min(LAST_BYTES)).unwrap_or_default()];
+        let count = log.read_at(&mut bytes, length.saturating_sub(LAST_BYTES))?;
+        bytes.truncate(count);
         Ok(bytes)
     };
     let bytes = read().unwrap_or_default();
@@ -145,10 +146,10 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_shown() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(LOG);
-        assert_eq!(last_lines(&path, 2), "");
-        fs::write(&path, format!("{}\n\u{1b}[31mone\n\ntwo\n\n", "x".repeat(40_000))).unwrap();
-        assert_eq!(last_lines(&path, 2), "[31mone\ntwo");
+        let log = tempfile::tempfile().unwrap();
+        assert_eq!(last_lines(&log, 2), "");
+        let text = format!("{}\n\u{1b}[31mone\n\ntwo\n\n", "x".repeat(40_000));
+        log.write_all_at(text.as_bytes(), 0).unwrap();
+        assert_eq!(last_lines(&log, 2), "[31mone\ntwo");
     }
 }

@@ -254,6 +254,18 @@ fn what_fails_leaves_the_old_one_as_it_was() {
 }
 
 #[test]
+fn a_build_has_nothing_shown_that_it_cannot_read() {
+    let Some(scene) = scene() else { return };
+    let secret = scene.path("secret");
+    fs::write(&secret, "root's own\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let script = format!("echo begun; ln -sf {} ../log; chmod 777 ..; exit 7", secret.display());
+    let error = scene.apply(&*scene.resource(&script, "")).unwrap_err();
+    assert!(error.contains("exited with status 7; its last lines:\n  begun"), "{error}");
+    assert!(!error.contains("root's own"), "{error}");
+}
+
+#[test]
 fn one_ends_at_once_where_the_run_is_stopped() {
     let Some(scene) = scene() else { return };
     let start = Instant::now();
