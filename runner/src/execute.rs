@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tempfile::TempDir;
 use toril_machine::Machine;
 
 use crate::accelerator::Accelerator;
@@ -13,6 +12,7 @@ use crate::account::Account;
 use crate::artifacts::Artifact;
 use crate::case::Case;
 use crate::event::Event;
+use crate::folder::Folder;
 use crate::gate::Gate;
 use crate::guest::{self, Cid, Patience, Sandbox, Setting, ShareFolder, Tools};
 use crate::kept::remove_sockets;
@@ -62,7 +62,7 @@ pub(crate) struct Executed {
     /// What is kept of it once its verdict is on record.
     pub artifacts: Vec<Artifact>,
     /// Its own, if something was started.
-    pub folder: Option<TempDir>,
+    pub folder: Option<Folder>,
     /// What its guest shared, if it did.
     pub share: Option<ShareFolder>,
 }
@@ -105,14 +105,14 @@ impl<'r> Stage<'r> {
 
     /// Is done with the folders of a test or build: they are removed, or left there without their sockets where the run's is
     /// kept.
-    pub(crate) fn leave(&self, mut folder: TempDir, share: Option<ShareFolder>) {
+    pub(crate) fn leave(&self, mut folder: Folder, share: Option<ShareFolder>) {
         if self.options.keep.is_some() {
             if let Some(share) = share {
                 share.keep();
             }
             // With its user's rights: only that user could have made them, and nobody is led anywhere else.
             let _ = self.account.act(|| remove_sockets(folder.path()));
-            folder.disable_cleanup(true);
+            folder.keep();
         }
     }
 

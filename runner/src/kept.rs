@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use toril_machine::write_atomically;
 
+use crate::folder::remove_tree;
+
 /// The file in a run's folder that keeps it. Its own, for no test can write there.
 const MARK: &str = ".kept";
 
@@ -114,7 +116,7 @@ fn remove(folder: &Path) -> io::Result<()> {
         let entry = entry?;
         match entry.file_type()?.is_dir() {
             _ if entry.file_name() == MARK => {}
-            true => fs::remove_dir_all(entry.path())?,
+            true => remove_tree(&entry.path())?,
             false => fs::remove_file(entry.path())?,
         }
     }

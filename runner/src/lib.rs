@@ -14,6 +14,7 @@ mod case;
 mod control;
 mod event;
 mod execute;
+mod folder;
 mod gate;
 mod guest;
 mod isolation;

@@ -3,9 +3,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::account::Account;
+use crate::folder::{Folder, remove_tree};
 use crate::kept::{Purpose, folders, is_marked, mark};
 
 const LOCK: &str = ".lock";
@@ -14,7 +13,8 @@ const LOCK: &str = ".lock";
 /// [`sweep`], and by the next.
 #[derive(Debug)]
 pub(crate) struct RunDirectory {
-    folder: TempDir,
+    path: PathBuf,
+    is_kept: bool,
     _lock: File,
 }
 
@@ -38,37 +38,50 @@ impl RunDirectory {
             lock.lock()?;
             // Tests pass through it to their own folders and see no others.
             fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
-            Ok(RunDirectory { folder, _lock: lock })
+            Ok(RunDirectory { path: folder.keep(), is_kept: false, _lock: lock })
         };
         make().map_err(|source| RunDirectoryError { path: runs.clone(), source })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
     /// Lets it stay after the run, with what is in it then.
     pub(crate) fn keep(&mut self, purpose: &Purpose) -> io::Result<()> {
-        mark(self.folder.path(), purpose)?;
-        self.folder.disable_cleanup(true);
+        mark(&self.path, purpose)?;
+        self.is_kept = true;
         Ok(())
     }
 
     /// Makes a test's private folder, which is removed with its owner. Whatever is in it by a name may be something else the
     /// next moment: the user may have processes outside of this run.
-    pub(crate) fn for_test(&self, account: &Account) -> io::Result<TempDir> {
-        let folder = tempfile::Builder::new().prefix("test-").tempdir_in(self.folder.path())?;
+    pub(crate) fn for_test(&self, account: &Account) -> io::Result<Folder> {
+        let folder = self.make("test-")?;
         chown(folder.path(), Some(account.uid), Some(account.gid))?;
         Ok(folder)
     }
 
     /// Makes a folder that the user passes through, and in which root alone gives names: what root finds by a name in it is
     /// what root has put there.
-    pub(crate) fn of_root(&self, account: &Account) -> io::Result<TempDir> {
-        let folder = tempfile::Builder::new().prefix("root-").tempdir_in(self.folder.path())?;
+    pub(crate) fn of_root(&self, account: &Account) -> io::Result<Folder> {
+        let folder = self.make("root-")?;
         chown(folder.path(), Some(0), Some(account.gid))?;
         fs::set_permissions(folder.path(), Permissions::from_mode(0o710))?;
         Ok(folder)
+    }
+
+    fn make(&self, prefix: &str) -> io::Result<Folder> {
+        tempfile::Builder::new().prefix(prefix).tempdir_in(&self.path).map(Folder::of)
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // What cannot be removed now is found by the next sweep.
+            let _ = remove(&self.path);
+        }
     }
 }
 
@@ -107,7 +120,7 @@ fn remove(folder: &Path) -> io::Result<()> {
                 continue;
             }
             if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
+                remove_tree(&entry.path())?;
             } else {
                 fs::remove_file(entry.path())?;
             }
@@ -134,12 +147,12 @@ mod tests {
         fs::create_dir_all(left.join("test-1")).unwrap();
         fs::write(left.join(LOCK), "").unwrap();
         let next = RunDirectory::create(state.path()).unwrap();
-        assert!(alive.folder.path().exists() && next.folder.path().exists() && !left.exists());
+        assert!(alive.path().exists() && next.path().exists() && !left.exists());
         fs::create_dir_all(left.join("test-1")).unwrap();
         fs::write(left.join(LOCK), "").unwrap();
         fs::write(left.join("qmp.sock"), "").unwrap();
         super::sweep(state.path()).unwrap();
-        assert!(alive.folder.path().exists() && next.folder.path().exists() && !left.exists());
+        assert!(alive.path().exists() && next.path().exists() && !left.exists());
         drop((alive, next));
         assert_eq!(fs::read_dir(state.path().join("runs")).unwrap().count(), 0);
     }

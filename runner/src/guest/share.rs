@@ -5,7 +5,6 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
 use toril_machine::Probe;
 
 use super::Patience;
@@ -13,6 +12,7 @@ use super::plan::error;
 use super::tree::{BOUNDS, copy_tree};
 use super::virtiofsd::{Channel, Kind, Virtiofsd};
 use crate::account::Account;
+use crate::folder::Folder;
 use crate::isolation::{Spec, file_placeholder};
 use crate::run_directory::RunDirectory;
 use crate::suite::Share;
@@ -26,7 +26,7 @@ const HARD_LINKS: &str = "/proc/sys/fs/protected_hardlinks";
 /// A daemon that is root goes to the copy by its path, again and again, and would go wherever a link leads that is there
 /// instead.
 #[derive(Debug)]
-pub(crate) struct ShareFolder(TempDir);
+pub(crate) struct ShareFolder(Folder);
 
 impl ShareFolder {
     /// Makes it, with an empty directory for the copy.
@@ -58,7 +58,7 @@ impl ShareFolder {
     /// Lets it stay, without its socket.
     pub(crate) fn keep(mut self) {
         let _ = fs::remove_file(self.socket());
-        self.0.disable_cleanup(true);
+        self.0.keep();
     }
 }
 
