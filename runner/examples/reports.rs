@@ -38,7 +38,8 @@ fn gathered(count: usize) -> Report {
     let mut run = HostRun::new("host-1");
     let names: Vec<String> = (0..count).map(|number| format!("test-{number}")).collect();
     let tests = [vec!["cases".to_owned()], names.clone()].concat();
-    run.take(&Event::RunStarted { suite: "many".into(), tests, left_out: 0, run_as: "toril".into() });
+    let (suite, run_as) = ("many".into(), "toril".into());
+    run.take(&Event::RunStarted { suite, tests, left_out: 0, run_as, shard: None });
     let case = |number: usize| match number % 10 {
         0 => Case { name: format!("case-{number}"), result: CaseResult::Failed, reason: "1 != 2".into() },
         _ => Case { name: format!("case-{number}"), result: CaseResult::Passed, reason: String::new() },

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::accelerator::Accelerator;
 use crate::artifacts::Kept;
 use crate::case::Case;
+use crate::control::Shard;
 use crate::execute::Executed;
 use crate::gate::Measured;
 use crate::kept::RunFolder;
@@ -27,6 +28,9 @@ pub enum Event {
         left_out: usize,
         /// The user that they run as.
         run_as: String,
+        /// Which part of the suite this is; nothing where it is no part of several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shard: Option<Shard>,
     },
     /// The tree that is tested lies there; only where the suite has one.
     SourceReady {

@@ -93,6 +93,7 @@ pub fn run(
         tests: tests.iter().map(|test| test.name.clone()).collect(),
         left_out: suite.tests.len() - tests.len(),
         run_as: run_as.to_owned(),
+        shard: control.shard,
     });
     let mut source = None;
     let mut stage = Stage::set_up(options, run_as, stop).and_then(|mut stage| {

@@ -282,7 +282,7 @@ impl Human {
 
     fn test(&mut self, host: Option<&str>, event: &TestEvent) {
         match event {
-            TestEvent::RunStarted { suite, tests, left_out, run_as } => {
+            TestEvent::RunStarted { suite, tests, left_out, run_as, .. } => {
                 let plural = if tests.len() == 1 { "" } else { "s" };
                 let others = if *left_out > 0 { format!("; {left_out} left out") } else { String::new() };
                 let count = tests.len();

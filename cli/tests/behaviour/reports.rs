@@ -126,6 +126,30 @@ fn what_is_lost_or_twofold_is_named() {
     assert_snapshot!(shown.join("\n"));
 }
 
+/// A job that died before its file was kept leaves nothing, but the other files say that there was one.
+#[test]
+fn a_part_of_a_suite_that_no_file_tells_of_is_an_error() {
+    let place = Place::empty();
+    for index in 1..=3 {
+        for host in ["sandbox", &format!("host-{index}")] {
+            let test = format!("test-{index}");
+            let shard = json!({ "index": index, "of": 3 });
+            let started = json!({ "event": "run-started", "suite": "guests", "tests": [test], "left_out": 2,
+                "run_as": "toril", "shard": shard });
+            let passed = ended(host, &test, "passed", "", &json!([]));
+            let events = [begun(&[host]), line(host, started), passed, finished(&[(host, 0)])];
+            place.write(&format!("{host}-{index}.jsonl"), &events.concat());
+        }
+    }
+    let merge = |files: &[&str]| place.seen(&[&["report", "merge"], files].concat());
+    let shown = [
+        merge(&["sandbox-1.jsonl", "sandbox-3.jsonl", "--report", "tap=-"]),
+        merge(&["host-1-1.jsonl", "host-3-3.jsonl", "--report", "tap=-"]),
+        merge(&["host-1-1.jsonl", "sandbox-2.jsonl", "host-3-3.jsonl"]),
+    ];
+    assert_snapshot!(shown.join("\n"));
+}
+
 #[test]
 fn why_a_host_cannot_do_the_job_is_told() {
     let place = Place::empty();

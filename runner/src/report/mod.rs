@@ -8,14 +8,17 @@ mod github;
 mod html;
 mod junit;
 mod markdown;
+mod parts;
 mod tap;
 mod text;
 
 use std::collections::HashSet;
 
 pub use github::annotations;
+pub use parts::LostParts;
 
 use crate::accelerator::Accelerator;
+use crate::control::Shard;
 use crate::event::{BuildResult, Event, Summary, TestResult, all_guests_skipped};
 use crate::verdict::Outcome;
 
@@ -44,6 +47,8 @@ pub struct HostRun {
     pub properties: Vec<(String, String)>,
     /// The tests that were to be run.
     pub planned: Vec<String>,
+    /// Which parts of the suite they are; nothing where they are the whole.
+    parts: Vec<Shard>,
     /// What came of each build, told of as if it were a test.
     pub builds: Vec<TestResult>,
     /// What came of each test, in the order of their coming.
@@ -121,8 +126,9 @@ impl HostRun {
     /// Takes what happened in it. Returns the name of a test that had a verdict before: the worse one is kept.
     pub fn take(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::RunStarted { suite, tests, run_as, .. } => {
+            Event::RunStarted { suite, tests, run_as, shard, .. } => {
                 self.suite = Some(suite.clone());
+                self.parts.extend(shard.filter(|shard| !self.parts.contains(shard)));
                 self.know("run as", run_as);
                 let known: HashSet<&String> = self.planned.iter().collect();
                 let more: Vec<String> = tests.iter().filter(|test| !known.contains(test)).cloned().collect();

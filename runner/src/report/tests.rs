@@ -51,7 +51,8 @@ fn told(result: TestResult) -> Event {
 fn every_outcome(host: &str) -> HostRun {
     let mut run = HostRun::new(host);
     let tests: Vec<String> = Outcome::ALL.iter().map(|outcome| outcome.words().to_owned()).collect();
-    run.take(&Event::RunStarted { suite: "all".into(), tests, left_out: 0, run_as: "toril".into() });
+    let (suite, run_as) = ("all".into(), "toril".into());
+    run.take(&Event::RunStarted { suite, tests, left_out: 0, run_as, shard: None });
     let reason = "no /dev/kvm".to_owned();
     run.take(&Event::AcceleratorChosen { accelerator: Some(Accelerator::Tcg), reason });
     for outcome in Outcome::ALL {
@@ -266,6 +267,7 @@ fn a_run_without_its_end_never_looks_complete() {
         tests: vec!["a".into(), "b".into()],
         left_out: 0,
         run_as: "toril".into(),
+        shard: None,
     });
     run.take(&told(result("a", Outcome::Passed, "", Vec::new())));
     for format in Format::ALL {

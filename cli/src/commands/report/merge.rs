@@ -1,6 +1,6 @@
 //! `report merge`: one report, and one exit status, of what several runs have told as JSON events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -224,15 +224,36 @@ impl Merged {
         &mut runs[index]
     }
 
+    /// Notes parts of suites that no file tells of. Returns the places of the runs that lack them: where it is not known
+    /// which host that is, a part stands for the host that it should have been run on.
+    fn lost_parts(&mut self) -> BTreeSet<usize> {
+        let mut lacking = BTreeSet::new();
+        for lost in self.report.lost_parts() {
+            let runs = &mut self.report.runs;
+            let place = lost.run.unwrap_or_else(|| {
+                runs.push(HostRun::new(lost.name));
+                runs.len() - 1
+            });
+            runs[place].troubles.push(lost.trouble.clone());
+            self.notes.push(lost.trouble);
+            lacking.insert(place);
+        }
+        lacking
+    }
+
     /// Says what is lost or twofold, and what all of it comes to.
     fn conclude(mut self, view: &View) -> (Report, Vec<HostOutcome>) {
         for name in self.hosts.keys().cloned().collect::<Vec<_>>() {
             self.run(&name, None);
         }
+        let lacking = self.lost_parts();
         let mut outcomes: Vec<HostOutcome> = Vec::new();
-        for run in &mut self.report.runs {
+        for (place, run) in self.report.runs.iter_mut().enumerate() {
             let known = self.hosts.remove(&run.host).unwrap_or_default();
             let mut statuses = known.statuses;
+            if lacking.contains(&place) {
+                statuses.push(Status::Operation);
+            }
             for file in &known.unfinished {
                 run.troubles.push(format!("{file} does not tell the run's end"));
                 statuses.push(Status::Operation);
