@@ -239,6 +239,23 @@ fn a_run_that_came_to_nothing_is_reported_as_that() {
     assert_eq!((&last["event"], &last["status"]), (&json!("finished"), &json!(1)));
 }
 
+/// Who has nothing to do is told so, and no report waits for its run.
+#[test]
+fn hosts_beyond_the_number_of_tests_are_in_no_report() {
+    let place = Place::empty();
+    place.write(
+        "two.toml",
+        "[[test]]\nname = \"a\"\ncommand = [\"true\"]\n[[test]]\nname = \"b\"\ncommand = [\"true\"]\n",
+    );
+    // Nothing listens there.
+    let hosts = ["nobody@127.0.0.1:1", "nobody@127.0.0.1:2", "nobody@127.0.0.1:3"];
+    let arguments = ["--spread", "--suite", "two.toml", "--report", "junit=a.xml", "--connect-timeout", "5s"];
+    let call = Toril::new(&[&["test"], &hosts[..], &arguments[..]].concat()).dir(&place.path());
+    call.run().exits(1).shows("nothing for nobody@127.0.0.1:3");
+    let xml = fs::read_to_string(place.path().join("a.xml")).unwrap();
+    assert!(xml.contains(hosts[0]) && xml.contains(hosts[1]) && !xml.contains(hosts[2]), "{xml}");
+}
+
 /// What a reader has before it is no file to be replaced, and gets the report once.
 #[test]
 fn a_fifo_a_link_and_what_a_shell_has_opened_stay_what_they_are() {

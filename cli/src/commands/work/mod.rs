@@ -201,11 +201,11 @@ fn work(
                     the command without --reboot";
         return Err(UsageError::Other(text.into()));
     }
-    let names: Vec<String> = targets.iter().map(|chosen| chosen.name.clone()).collect();
     let targets = reach::ways(targets, &reach::way(&hosts.way)?)?;
     let places = targets.into_iter().map(|(chosen, way)| Place::new(chosen, way, &task));
     let mut places = UsageError::in_any(places)?;
     let idle = spread(&mut places, &task);
+    let names: Vec<String> = places.iter().map(|place| place.chosen.name.clone()).collect();
     let view = match reporting {
         Some(reporting) => chooser.view(&hosts.way.output, reporting, &names)?,
         None => View::new(&hosts.way.output),
