@@ -36,6 +36,8 @@ pub(super) struct Fleet {
     /// Taken by hosts that log in, until they have a place; so no more than these are connected and wait.
     logins: Arc<Semaphore>,
     places: Arc<Semaphore>,
+    /// Taken by who is being made.
+    making: Arc<Semaphore>,
     deadline: Option<Duration>,
 }
 
@@ -109,7 +111,13 @@ impl Fleet {
     fn of(places: usize, deadline: Option<Duration>) -> Fleet {
         let semaphore = |count| Arc::new(Semaphore::new(count));
         let logins = semaphore(AT_ONCE.min(places));
-        Fleet { connecting: semaphore(CONNECTING), logins, places: semaphore(places), deadline }
+        let (connecting, making) = (semaphore(CONNECTING), semaphore(1));
+        Fleet { connecting, logins, places: semaphore(places), making, deadline }
+    }
+
+    /// Waits until no other sandbox is being made: the first one may have to make what all of them stand on.
+    pub(super) async fn making(&self) -> Option<OwnedSemaphorePermit> {
+        one_of(&self.making).await
     }
 
     /// Waits until one more may log in. The host's time begins then.

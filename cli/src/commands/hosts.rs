@@ -40,6 +40,13 @@ pub(super) fn block_on<T>(view: &View, work: impl AsyncFnOnce(Interrupts) -> T) 
     })
 }
 
+/// Does on a thread of its own what would keep all hosts from being worked on meanwhile.
+pub(super) async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| format!("its thread did not end well: {error}"))
+}
+
 /// Does all of these at once and returns what came of them, in their order.
 pub(super) async fn all<T: 'static>(
     work: impl IntoIterator<Item = impl Future<Output = T> + 'static>,
@@ -53,4 +60,24 @@ pub(super) async fn all<T: 'static>(
         }
     }
     results
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn others_go_on_beside_what_does_not_yield() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let (heard, ()) = runtime.block_on(async {
+            // It would wait for ever where it kept the other from its turn.
+            let waits = beside(move || receiver.recv_timeout(Duration::from_secs(30)));
+            tokio::join!(waits, async { sender.send(7).unwrap() })
+        });
+        assert_eq!(heard, Ok(Ok(7)));
+    }
 }

@@ -7,6 +7,7 @@ use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_provisioner::HostInfo;
 use toril_transport::{Delivery, Password, PendingImage, Sudo};
 
+use super::hosts::beside;
 use super::{UsageError, password, sandbox, work};
 use crate::arguments;
 use crate::client::{Client, ClientError, LoggedIn, Told, Trouble, Way};
@@ -76,6 +77,12 @@ pub(super) fn host(chosen: &Chosen, make: bool, view: &View) -> Result<Host, Str
             Ok(host)
         }
     }
+}
+
+/// The same, with a sandbox being made where it is not up. That may take minutes, in which others are worked on.
+pub(super) async fn host_made(chosen: &Chosen, view: &View) -> Result<Host, String> {
+    let (chosen, view) = (chosen.clone(), view.clone());
+    beside(move || host(&chosen, true, &view)).await?
 }
 
 /// Connects and starts the agent, and tells of it.

@@ -1,6 +1,6 @@
 //! Many hosts at once, good and bad ones, that an inventory names.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -139,6 +139,28 @@ fn bad_hosts_delay_nobody_and_each_has_its_reason() {
     }
     let kept = second.sudo(&format!("grep -rl {CANARY} /var/lib/toril /run/toril || true"));
     assert_eq!(kept, "", "the host keeps the password");
+}
+
+#[test]
+fn nobody_else_waits_for_a_sandbox_that_is_being_made() {
+    if Sandbox::cannot_be_made() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("r.toml"), RECIPE).unwrap();
+    // Who holds this is building what sandboxes stand on.
+    fs::create_dir(directory.path().join("base")).unwrap();
+    let building = File::create(directory.path().join("base/lock")).unwrap();
+    building.lock().unwrap();
+    // Nothing listens there.
+    let arguments = ["up", "sandbox:never", "nobody@127.0.0.1:1", "--yes", "--recipe", "r.toml", "--json"];
+    let sandboxes = directory.path().to_str().unwrap();
+    let call = Toril::new(&arguments).dir(directory.path()).env("TORIL_SANDBOX_DIR", sandboxes);
+    let mut up = call.deadline(Duration::from_secs(60)).spawn();
+    up.wait_for("waiting for another toril that builds the sandboxes' base");
+    up.wait_for("{\"host\":\"nobody@127.0.0.1:1\",\"event\":\"problem\"");
+    up.signal(9);
+    up.wait();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use toril_provisioner::{Check, CheckState};
 
 use super::choices::Chooser;
 use super::fleet::{Fleet, Turn};
-use super::hosts::{all, block_on};
+use super::hosts::{all, beside, block_on};
 use super::{UsageError, finish, problem, reach};
 use crate::arguments::Doctor;
 use crate::client::{Trouble, Way};
@@ -105,7 +105,10 @@ async fn look(
 ) -> Result<Status, Trouble> {
     let (name, host) = (&chosen.name, reach::host(chosen, false, view)?);
     if let Reach::Ssh(ssh) = &host.reach {
-        view.show(Some(name), &Shown::Checks { checks: &way::checks(ssh, way), all: true });
+        let (ssh, way) = (ssh.clone(), way.clone());
+        // It asks programs.
+        let checks = beside(move || way::checks(&ssh, &way)).await?;
+        view.show(Some(name), &Shown::Checks { checks: &checks, all: true });
     }
     let mut client = fleet.connect(turn, &host, way, view).await?;
     let mut checks: Vec<Check> = way::connection(&client).into_iter().collect();

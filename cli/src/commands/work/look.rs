@@ -23,22 +23,20 @@ pub(super) async fn look(
     interrupts: Interrupts,
 ) -> Visit {
     let mut visit = Visit::new(&place);
+    // How long it takes to make a sandbox is not the host's fault.
+    let host = match host_of(&place, &task, &fleet, &view, &interrupts).await {
+        Ok(host) => host,
+        Err(error) => {
+            visit.fail(&view, "reaching the sandbox", &error.into(), Status::Operation);
+            return visit;
+        }
+    };
     let seen = async {
         let turn = fleet.turn().await;
         let clock = turn.clock();
-        let mut visit = Visit::new(&place);
-        // How long it takes to make a sandbox is not the host's fault.
-        match reach::host(&place.chosen, task.make, &view) {
-            Ok(host) => {
-                let look = look_undisturbed(visit, place, host, task, &fleet, turn, &view);
-                let seen = fleet.looking(&clock, look).await;
-                (clock.start(), seen.map(|seen| Visit { start: clock.start(), ..seen }))
-            }
-            Err(error) => {
-                visit.fail(&view, "reaching the sandbox", &error.into(), Status::Operation);
-                (clock.start(), Some(visit))
-            }
-        }
+        let look = look_undisturbed(Visit::new(&place), place, host, task, &fleet, turn, &view);
+        let seen = fleet.looking(&clock, look).await;
+        (clock.start(), seen.map(|seen| Visit { start: clock.start(), ..seen }))
     };
     tokio::select! {
         biased;
@@ -59,6 +57,25 @@ pub(super) async fn look(
             }
         },
     }
+}
+
+/// The place's host; a sandbox is made where the task says so, which no interrupt ends half-way.
+async fn host_of(
+    place: &Place,
+    task: &Task,
+    fleet: &Fleet,
+    view: &View,
+    interrupts: &Interrupts,
+) -> Result<Host, String> {
+    if !task.make || matches!(place.chosen.target, Target::Host(_)) {
+        return reach::host(&place.chosen, false, view);
+    }
+    let _making = tokio::select! {
+        biased;
+        () = interrupts.first() => return Err(INTERRUPTED.to_owned()),
+        making = fleet.making() => making,
+    };
+    reach::host_made(&place.chosen, view).await
 }
 
 async fn look_undisturbed(
