@@ -62,17 +62,20 @@ pub(crate) struct Trouble {
     pub(crate) error: String,
     /// What to try, where there is something.
     pub(crate) remedy: Option<String>,
+    /// Whether it is that the host was not reached.
+    pub(crate) unreachable: bool,
 }
 
 impl From<String> for Trouble {
     fn from(error: String) -> Trouble {
-        Trouble { error, remedy: None }
+        Trouble { error, remedy: None, unreachable: false }
     }
 }
 
 impl From<&ClientError> for Trouble {
     fn from(error: &ClientError) -> Trouble {
-        Trouble { error: chain(error), remedy: error.remedy() }
+        let unreachable = matches!(error, ClientError::Connect(_));
+        Trouble { error: chain(error), remedy: error.remedy(), unreachable }
     }
 }
 

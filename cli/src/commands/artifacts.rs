@@ -57,7 +57,7 @@ pub(super) async fn fetch(
         Err(_) => {
             let error = "the host's time was over before they were here; they stay on the host".to_owned();
             let remedy = Some(format!("`toril attach {host} {run} --artifacts DIR` fetches them"));
-            problem(view, Some(&host), "fetching artifacts", &Trouble { error, remedy });
+            problem(view, Some(&host), "fetching artifacts", &Trouble { error, remedy, unreachable: false });
             outcome.statuses.push(Status::Operation);
             false
         }

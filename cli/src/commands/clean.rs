@@ -8,7 +8,7 @@ use toril_runner::KeptFolder;
 use super::choices::Chooser;
 use super::fleet::{Fleet, Turn};
 use super::hosts::{all, block_on};
-use super::{UsageError, finish, problem, reach, work};
+use super::{UsageError, fail, finish, reach, work};
 use crate::arguments::Clean;
 use crate::client::{Trouble, Way};
 use crate::exit::Status;
@@ -49,7 +49,7 @@ async fn visit(chosen: Chosen, way: Way, task: Task) -> HostOutcome {
     let clock = turn.clock();
     let cleaned = match task.fleet.looking(&clock, clean_host(&chosen, &way, &task, &mut turn)).await {
         Some(cleaned) => cleaned,
-        None => Err(Trouble::from(format!("it took longer than {}", task.fleet.deadline_words()))),
+        None => Err(task.fleet.late(&clock)),
     };
     match cleaned {
         Ok(folders) => {
@@ -60,10 +60,7 @@ async fn visit(chosen: Chosen, way: Way, task: Task) -> HostOutcome {
             }
             task.view.show(Some(&name), &Shown::Kept { folders: &folders, removed: !task.dry_run });
         }
-        Err(trouble) => {
-            problem(&task.view, Some(&name), "cleaning", &trouble);
-            outcome.statuses.push(Status::Operation);
-        }
+        Err(trouble) => fail(&task.view, &mut outcome, "cleaning", &trouble, Status::Operation),
     }
     outcome.time = clock.start().elapsed();
     outcome

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::reach;
 use crate::arguments;
-use crate::client::{Client, ClientError, Way};
+use crate::client::{Client, ClientError, Trouble, Way};
 use crate::interrupt::Interrupts;
 use crate::view::View;
 use toril_inventory::Host;
@@ -57,11 +57,17 @@ struct Times {
     start: Cell<Instant>,
     /// Since when it waits for others.
     waiting: Cell<Option<Instant>>,
+    /// Whether the host has let toril in.
+    logged_in: Cell<bool>,
 }
 
 impl Clock {
     fn new() -> Clock {
-        Clock(Rc::new(Times { start: Cell::new(Instant::now()), waiting: Cell::new(None) }))
+        Clock(Rc::new(Times {
+            start: Cell::new(Instant::now()),
+            waiting: Cell::new(None),
+            logged_in: Cell::new(false),
+        }))
     }
 
     /// When its time began, moved on by what it has waited for others.
@@ -160,6 +166,7 @@ impl Fleet {
         };
         turn.connecting = None;
         if result.is_ok() {
+            turn.clock.0.logged_in.set(true);
             turn.place = turn.clock.stopped_during(one_of(&self.places)).await;
         }
         turn.login = None;
@@ -172,6 +179,15 @@ impl Fleet {
             biased;
             seen = look => Some(seen),
             () = clock.over(self.look()) => None,
+        }
+    }
+
+    /// What is told of a host whose time was over while it was looked at.
+    pub(super) fn late(&self, clock: &Clock) -> Trouble {
+        Trouble {
+            error: format!("it took longer than {}", self.deadline_words()),
+            remedy: Some("a host that is only slow is given more time by --deadline".to_owned()),
+            unreachable: !clock.0.logged_in.get(),
         }
     }
 
@@ -309,6 +325,7 @@ mod tests {
             });
             assert_eq!(seen, Some(7));
             assert!(clock.start().elapsed() < limit);
+            assert!(!fleet.late(&clock).unreachable && fleet.late(&Clock::new()).unreachable);
             assert_eq!(fleet.looking(&clock, pending::<u8>()).await, None);
             assert!(clock.start().elapsed() >= limit);
         });

@@ -133,6 +133,15 @@ fn problem(view: &View, host: Option<&str>, doing: &str, trouble: &Trouble) {
     view.show(host, &Shown::Problem { doing, error: &trouble.error, remedy });
 }
 
+/// Tells that something could not be done on a host, and notes it for the end.
+fn fail(view: &View, outcome: &mut HostOutcome, doing: &str, trouble: &Trouble, status: Status) {
+    problem(view, Some(&outcome.host), doing, trouble);
+    let reason = trouble.error.lines().next().unwrap_or_default();
+    outcome.problem = Some(format!("{doing}: {reason}"));
+    outcome.unreachable |= trouble.unreachable;
+    outcome.statuses.push(status);
+}
+
 /// Shows how everything ended and says what to exit with.
 fn finish(view: &View, outcomes: &[HostOutcome]) -> Status {
     let status = Status::worst(outcomes.iter().map(HostOutcome::status));

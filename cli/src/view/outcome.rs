@@ -25,7 +25,7 @@ pub(crate) struct HostOutcome {
     /// What could not be done, in a few words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
-    /// Whether it could not be reached or looked at in time.
+    /// Whether it could not be reached, or did not let toril in in time.
     #[serde(skip)]
     pub(crate) unreachable: bool,
     #[serde(skip)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Sandbox, TORIL, Toril};
+use crate::harness::{Finished, Sandbox, TORIL, Toril};
 
 const RECIPE: &str = r#"description = "One directory, and for some a look that takes long"
 supports = ["debian 12"]
@@ -45,6 +45,17 @@ fn host(name: &str, sandbox: &Sandbox, more: &str) -> String {
     )
 }
 
+/// What the last event says of a host.
+#[track_caller]
+fn assert_outcome(finished: &Finished, name: &str, result: &str, reason: &str) {
+    let events = finished.events();
+    let hosts = events.last().unwrap()["hosts"].as_array().unwrap();
+    let outcome = hosts.iter().find(|outcome| outcome["host"] == name).unwrap();
+    assert_eq!(outcome["result"], result, "{name}{finished}");
+    let problem = outcome["problem"].as_str().unwrap_or_default();
+    assert!(problem.contains(reason), "{name}: {problem}{finished}");
+}
+
 #[test]
 fn bad_hosts_delay_nobody_and_each_has_its_reason() {
     let Some(first) = Sandbox::fresh("many-1") else { return };
@@ -72,6 +83,7 @@ fn bad_hosts_delay_nobody_and_each_has_its_reason() {
         String::from("[groups.good]\nhosts = [\"g-1\", \"g-2\"]\n[groups.all]\nuser = \"debian\"\n");
     inventory += &host("g-1", &first, "");
     inventory += &host("g-2", &second, "user = \"anna\"\nsudo-password = { file = \"secret\" }");
+    inventory += &host("no-root", &second, "user = \"anna\"");
     inventory += &host("dies", &dying, "vars = { look = \"touch /tmp/looking; sleep 50\" }");
     inventory += &host("wrong-key", &first, "").replace(&first.known_hosts().display().to_string(), "known");
     inventory += &format!("[hosts.a-hung]\naddress = \"127.0.0.1\"\nport = {hung}\n");
@@ -103,11 +115,6 @@ fn bad_hosts_delay_nobody_and_each_has_its_reason() {
     drop(listener);
     let check = check.wait().exits(1);
     let events = check.events();
-    let outcomes = events.last().unwrap()["hosts"].as_array().unwrap().clone();
-    let told = |name: &str, key: &str| {
-        let outcome = outcomes.iter().find(|outcome| outcome["host"] == name).unwrap();
-        outcome[key].as_str().unwrap_or_default().to_owned()
-    };
     for (name, result, reason) in [
         ("g-1", "unchanged", ""),
         ("g-2", "unchanged", ""),
@@ -116,14 +123,21 @@ fn bad_hosts_delay_nobody_and_each_has_its_reason() {
         ("refused", "unreachable", "refused the connection"),
         ("wrong-key", "unreachable", "THE HOST'S KEY HAS CHANGED"),
         ("dies", "failed", "plan: "),
+        // It was reached.
+        ("no-root", "failed", "root is needed: sudo wants a password"),
     ] {
-        assert_eq!(told(name, "result"), result, "{name}{check}");
-        assert!(told(name, "problem").contains(reason), "{name}: {}{check}", told(name, "problem"));
+        assert_outcome(&check, name, result, reason);
     }
     // Whatever is told of a host says of which.
     let nameless = ["choices", "finished"];
     let of_hosts = events.iter().filter(|event| !nameless.contains(&event["event"].as_str().unwrap()));
     of_hosts.for_each(|event| assert!(event["host"].is_string(), "{event}"));
+
+    for command in ["doctor", "clean"] {
+        let looked = call(&[command, "refused", "no-root", "--json"]).run().exits(1);
+        assert_outcome(&looked, "refused", "unreachable", "refused the connection");
+        assert_outcome(&looked, "no-root", "failed", "root is needed: sudo wants a password");
+    }
 
     let arguments = ["test", "good", "--spread", "--suite", "s.toml", "--report", "json=all.json", "--quiet"];
     let spread = call(&arguments).run().exits(4);

@@ -12,7 +12,7 @@ use toril_provisioner::{Check, CheckState};
 use super::choices::Chooser;
 use super::fleet::{Fleet, Turn};
 use super::hosts::{all, beside, block_on};
-use super::{UsageError, finish, problem, reach};
+use super::{UsageError, fail, finish, reach};
 use crate::arguments::Doctor;
 use crate::client::{Trouble, Way};
 use crate::exit::Status;
@@ -68,15 +68,14 @@ async fn visit(
     view: View,
     interrupts: Interrupts,
 ) -> HostOutcome {
-    let name = chosen.name.clone();
-    let mut outcome = HostOutcome { host: name.clone(), ..HostOutcome::default() };
+    let mut outcome = HostOutcome { host: chosen.name.clone(), ..HostOutcome::default() };
     let start = Instant::now();
     let seen = async {
         let mut turn = fleet.turn().await;
         let clock = turn.clock();
         match fleet.looking(&clock, look(&chosen, &way, &fleet, &mut turn, &view)).await {
             Some(seen) => seen,
-            None => Err(Trouble::from(format!("it took longer than {}", fleet.deadline_words()))),
+            None => Err(fleet.late(&clock)),
         }
     };
     let seen = tokio::select! {
@@ -86,11 +85,7 @@ async fn visit(
     };
     match seen {
         Ok(status) => outcome.statuses.push(status),
-        Err(trouble) => {
-            problem(&view, Some(&name), "looking at the host", &trouble);
-            outcome.problem = Some("looking at the host failed".into());
-            outcome.statuses.push(Status::Operation);
-        }
+        Err(trouble) => fail(&view, &mut outcome, "looking at the host", &trouble, Status::Operation),
     }
     outcome.time = start.elapsed();
     outcome

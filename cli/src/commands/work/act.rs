@@ -70,7 +70,8 @@ pub(super) async fn act(
                     let error =
                         format!("it did not end within {}, nor stop when asked to", fleet.deadline_words());
                     let remedy = Some(format!("`toril attach {}` shows what it does", host.name));
-                    visit.fail(&view, "the run", &Trouble { error, remedy }, Status::Operation);
+                    let trouble = Trouble { error, remedy, unreachable: false };
+                    visit.fail(&view, "the run", &trouble, Status::Operation);
                 }
                 Some(Ok(ended)) => {
                     if late {

@@ -35,8 +35,10 @@ pub(super) async fn look(
         let turn = fleet.turn().await;
         let clock = turn.clock();
         let look = look_undisturbed(Visit::new(&place), place, host, task, &fleet, turn, &view);
-        let seen = fleet.looking(&clock, look).await;
-        (clock.start(), seen.map(|seen| Visit { start: clock.start(), ..seen }))
+        match fleet.looking(&clock, look).await {
+            Some(seen) => Ok(Visit { start: clock.start(), ..seen }),
+            None => Err((clock.start(), fleet.late(&clock))),
+        }
     };
     tokio::select! {
         biased;
@@ -44,18 +46,13 @@ pub(super) async fn look(
             visit.fail(&view, "looking", &INTERRUPTED.to_owned().into(), Status::Operation);
             visit
         }
-        (start, seen) = seen => match seen {
-            Some(seen) => seen,
-            None => {
-                let error = format!("it took longer than {}, and was left as it is", fleet.deadline_words());
-                let remedy = Some("a host that is only slow is given more time by --deadline".to_owned());
-                visit.start = start;
-                visit.outcome.unreachable = true;
-                visit.fail(&view, "looking", &Trouble { error, remedy }, Status::Operation);
-                visit.outcome.time = start.elapsed();
-                visit
-            }
-        },
+        seen = seen => seen.unwrap_or_else(|(start, late)| {
+            visit.start = start;
+            let error = format!("{}, and was left as it is", late.error);
+            visit.fail(&view, "looking", &Trouble { error, ..late }, Status::Operation);
+            visit.outcome.time = start.elapsed();
+            visit
+        }),
     }
 }
 
@@ -90,7 +87,6 @@ async fn look_undisturbed(
     let mut client = match fleet.connect(&mut turn, &host, &place.way, view).await {
         Ok(client) => client,
         Err(error) => {
-            visit.outcome.unreachable = true;
             visit.fail(view, "connecting", &Trouble::from(&error), error.status());
             return visit;
         }

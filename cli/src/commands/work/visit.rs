@@ -11,7 +11,7 @@ use crate::agent::Job;
 use crate::client::{Client, Trouble, Way};
 use crate::commands::choices::both;
 use crate::commands::fleet::Turn;
-use crate::commands::{UsageError, problem};
+use crate::commands::{UsageError, fail};
 use crate::exit::Status;
 use crate::view::{HostOutcome, View};
 
@@ -58,12 +58,10 @@ impl Visit {
     }
 
     pub(super) fn fail(&mut self, view: &View, doing: &str, trouble: &Trouble, status: Status) {
-        problem(view, Some(&self.outcome.host), doing, trouble);
-        let reason = trouble.error.lines().next().unwrap_or_default();
-        let part =
-            self.part.map_or_else(String::new, |part| format!("; part {part} of the suite ran nowhere"));
-        self.outcome.problem = Some(format!("{doing}: {reason}{part}"));
-        self.outcome.statuses.push(status);
+        fail(view, &mut self.outcome, doing, trouble, status);
+        if let (Some(part), Some(problem)) = (self.part, &mut self.outcome.problem) {
+            problem.push_str(&format!("; part {part} of the suite ran nowhere"));
+        }
         self.jobs.clear();
     }
 }
