@@ -138,6 +138,11 @@ impl ClientError {
         matches!(self, ClientError::Refused(_))
     }
 
+    /// Whether it says, where no run has been heard of yet, that none was begun.
+    pub(crate) fn is_before_the_run(&self) -> bool {
+        matches!(self, ClientError::Refused(_) | ClientError::Parcel(_) | ClientError::Interrupted)
+    }
+
     /// What to exit with.
     pub(crate) fn status(&self) -> Status {
         Status::Operation

@@ -3,14 +3,13 @@
 use toril_inventory::{Host, Reach};
 use toril_provisioner::Counts;
 
-use super::fleet::Turn;
 use super::reach;
 use crate::agent::{Ended, Job, Order};
 use crate::client::{Client, ClientError, Parcels, Told};
 use crate::interrupt::Interrupts;
 use crate::view::{Shown, View};
 
-/// Does an order. Where that ends with a reboot, the order begins again in the new boot: the whole recipe is observed
+/// Does an order; `hear` hears of all that happens. Where that ends with a reboot, the order begins again in the new boot: the whole recipe is observed
 /// once more, handlers that are still due are run, and what was to come after it comes then.
 pub(super) async fn run(
     client: &mut Client,
@@ -19,13 +18,10 @@ pub(super) async fn run(
     parcels: Parcels<'_>,
     view: &View,
     interrupts: &Interrupts,
-    turn: &mut Turn,
+    hear: &mut dyn FnMut(&Told),
 ) -> Result<Ended, ClientError> {
     let mut tell = |told| {
-        if matches!(told, Told::Lost(_)) {
-            // Waiting for it need not keep others waiting.
-            turn.give_back();
-        }
+        hear(&told);
         reach::show(view, &host.name, &told);
     };
     let first = client.run(order.clone(), parcels, interrupts, &mut tell).await?;

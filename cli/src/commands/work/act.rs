@@ -5,9 +5,9 @@ use tokio::time::Instant;
 use toril_runner::Probe;
 
 use super::Task;
-use super::visit::Visit;
-use crate::agent::{Ended, Order};
-use crate::client::{Parcels, Trouble};
+use super::visit::{Course, Visit};
+use crate::agent::{Ended, Order, RunEvent};
+use crate::client::{Parcels, Told, Trouble};
 use crate::commands::fleet::Fleet;
 use crate::commands::{artifacts, reach, reboot};
 use crate::exit::Status;
@@ -55,8 +55,16 @@ pub(super) async fn act(
                     turn
                 }
             };
+            let mut failure = None;
+            let mut hear = |told: &Told| match told {
+                // Waiting for it need not keep others waiting.
+                Told::Lost(_) => turn.give_back(),
+                Told::Run(RunEvent::Failed { error }) => failure = Some(error.clone()),
+                _ => {}
+            };
+            visit.course = Course::Unknown;
             let run = async |interrupts: Interrupts| {
-                reboot::run(&mut client, &host, order, parcels, &view, &interrupts, &mut turn).await
+                reboot::run(&mut client, &host, order, parcels, &view, &interrupts, &mut hear).await
             };
             let (ended, late) = fleet.within_deadline(visit.start, &interrupts, run).await;
             if let (Some(ran), Some(_)) = (&ended, &task.suite) {
@@ -74,11 +82,16 @@ pub(super) async fn act(
                     visit.fail(&view, "the run", &trouble, Status::Operation);
                 }
                 Some(Ok(ended)) => {
+                    let cut_short = ended.failed || ended.stopped;
+                    visit.course = if cut_short { Course::CutShort } else { Course::Done };
                     if late {
                         let text = format!("stopped: it took longer than {}", fleet.deadline_words());
                         visit.outcome.problem = Some(text);
                         visit.outcome.statuses.push(Status::Operation);
+                    } else if cut_short {
+                        visit.outcome.problem = Some(cut_short_by(failure));
                     }
+                    visit.tell_part();
                     if let Some(reason) = &ended.reboot_due {
                         reboot::tell_due(&view, &host, reason);
                     }
@@ -94,6 +107,9 @@ pub(super) async fn act(
                 }
                 Some(Err(error)) => {
                     lost = true;
+                    if client.last_run().is_none() && error.is_before_the_run() {
+                        visit.course = Course::NotBegun;
+                    }
                     visit.fail(&view, "the run", &Trouble::from(&error), error.status());
                 }
             }
@@ -107,6 +123,14 @@ pub(super) async fn act(
         visit.outcome.time = visit.start.elapsed();
     }
     visit.outcome
+}
+
+/// Why a run ended too early, in a few words: by what it said itself, or because somebody wanted it.
+fn cut_short_by(failure: Option<String>) -> String {
+    match failure.as_deref().and_then(|failure| failure.lines().next()) {
+        Some(failure) => format!("the run: {failure}"),
+        None => "the run: stopped before the end, as was asked".to_owned(),
+    }
 }
 
 /// What a run's end means for the host.
