@@ -1,6 +1,7 @@
 //! Many hosts at once, good and bad ones, that an inventory names.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -202,17 +203,35 @@ fn one_sshd_under_forty_names_is_reached_under_each() {
 }
 
 #[test]
-fn all_plans_are_seen_before_the_first_question_however_many_hosts_there_are() {
+fn all_plans_are_seen_before_the_first_question_which_is_asked_on_the_terminal() {
     let Some(sandbox) = Sandbox::fresh("many-5") else { return };
     let directory = tempfile::tempdir().unwrap();
-    let hosts: String =
-        ["a", "b", "c"].iter().map(|name| host(name, &sandbox, "user = \"debian\"")).collect();
-    fs::write(directory.path().join("inventory.toml"), hosts).unwrap();
-    fs::write(directory.path().join("r.toml"), RECIPE).unwrap();
-    // Fewer at once than there are hosts, and a terminal to be asked on.
-    let line = format!("{TORIL} apply all --recipe r.toml --parallel 1");
-    let line = format!("printf 'n\\nn\\nn\\n' | script --quiet --return --command '{line}' /dev/null");
-    let asked = Toril::of(Path::new("sh"), &["-c", &line]).dir(directory.path()).run().exits(1);
-    let questions = asked.stdout.matches("change it as shown?").count();
-    assert_eq!(questions, 3, "{asked}");
+    let path = |name: &str| directory.path().join(name);
+    let names = ["a", "b", "c"];
+    let hosts: String = names.iter().map(|name| host(name, &sandbox, "user = \"debian\"")).collect();
+    fs::write(path("inventory.toml"), hosts).unwrap();
+    let recipe = RECIPE.replace("look = \"true\"", "look = \"until test -e /tmp/go; do sleep 0.05; done\"");
+    fs::write(path("r.toml"), recipe).unwrap();
+    // Fewer at once than there are hosts, and a terminal to be asked on, which the outputs are not.
+    let line = format!("{TORIL} apply all --recipe r.toml --parallel 1 >shown 2>aside");
+    let line = format!("mkfifo keys; script --quiet --return --command '{line}' /dev/null <keys");
+    let mut asked = Toril::of(Path::new("sh"), &["-c", &line]).dir(directory.path()).spawn();
+    while !path("keys").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut keys = File::options().write(true).open(path("keys")).unwrap();
+    // Typed before the question, it is no answer to it.
+    keys.write_all(b"y\n").unwrap();
+    asked.wait_for("y\r\n");
+    sandbox.ssh("touch /tmp/go");
+    for name in names {
+        asked.wait_for(&format!("{name}: change it as shown? [y/N] "));
+        keys.write_all(b"n\n").unwrap();
+    }
+    let asked = asked.wait().exits(1);
+    let shown = fs::read_to_string(path("shown")).unwrap();
+    assert_eq!(asked.stdout.matches("change it as shown?").count(), 3, "{asked}");
+    assert_eq!(shown.matches("not confirmed; the host is as it was").count(), 2 * 3, "{shown}{asked}");
+    assert!(!shown.contains("change it as shown?"), "{shown}");
+    sandbox.ssh("test ! -e /srv/many");
 }

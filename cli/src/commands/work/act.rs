@@ -1,6 +1,8 @@
+use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::rc::Rc;
 
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::time::Instant;
 use toril_runner::Probe;
 
@@ -14,6 +16,7 @@ use crate::exit::Status;
 use crate::interrupt::Interrupts;
 use crate::view::{HostOutcome, View};
 
+/// Whether somebody at the terminal wants the host to be changed.
 pub(in crate::commands) fn confirmed(
     host: &str,
     reboots: bool,
@@ -22,13 +25,23 @@ pub(in crate::commands) fn confirmed(
 ) -> bool {
     view.suspend(|| {
         let mut answer = String::new();
-        let mut out = io::stdout().lock();
         let reboot = if reboots { ", and reboot it if that is due" } else { "" };
-        let asked = write!(out, "{host}: change it as shown{reboot}? [y/N] ").and_then(|()| out.flush());
+        let asked = ask(&format!("{host}: change it as shown{reboot}? [y/N] "));
         asked.and_then(|()| interrupts.wait_for_line()).is_ok_and(|typed| typed)
             && io::stdin().lock().read_line(&mut answer).is_ok()
             && matches!(answer.trim(), "y" | "Y" | "yes")
     })
+}
+
+/// Puts a question on the terminal, whatever standard output and standard error are.
+fn ask(question: &str) -> io::Result<()> {
+    // What was typed before is no answer to it.
+    tcflush(io::stdin(), QueueSelector::IFlush)?;
+    match File::options().write(true).open("/dev/tty") {
+        Ok(mut terminal) => terminal.write_all(question.as_bytes()),
+        // It is not this program's own.
+        Err(_) => io::stderr().write_all(question.as_bytes()),
+    }
 }
 
 /// Everything that changes or measures.
