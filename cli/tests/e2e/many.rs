@@ -233,5 +233,7 @@ fn all_plans_are_seen_before_the_first_question_which_is_asked_on_the_terminal()
     assert_eq!(asked.stdout.matches("change it as shown?").count(), 3, "{asked}");
     assert_eq!(shown.matches("not confirmed; the host is as it was").count(), 2 * 3, "{shown}{asked}");
     assert!(!shown.contains("change it as shown?"), "{shown}");
+    // Each had to wait for the file.
+    assert!(!shown.contains(" 0.0 s "), "{shown}");
     sandbox.ssh("test ! -e /srv/many");
 }

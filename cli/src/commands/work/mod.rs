@@ -282,18 +282,23 @@ async fn visit_all(
     let looks = places.into_iter().map(|place| {
         let look = look(place, Rc::clone(&task), Rc::clone(&fleet), view.clone(), interrupts.clone());
         // All plans are shown before the first question: the next host is looked at meanwhile, and each has its turn again.
-        async { Visit { turn: None, ..look.await } }
+        async {
+            let visit = look.await;
+            (visit.start.elapsed(), Visit { turn: None, ..visit })
+        }
     });
     let mut visits = all(looks.collect::<Vec<_>>()).await;
-    for visit in visits.iter_mut().filter(|visit| visit.changes && !task.yes) {
+    for (_, visit) in visits.iter_mut().filter(|(_, visit)| visit.changes && !task.yes) {
         let sandbox = visit.client.as_ref().is_some_and(|(host, _)| host.sandbox);
         if !sandbox && !confirmed(&visit.outcome.host, task.reboot.is_some(), &view, &interrupts) {
             let trouble = "not confirmed; the host is as it was".to_owned().into();
             visit.fail(&view, "apply", &trouble, Status::Operation);
         }
     }
-    let acts = visits.into_iter().map(|mut visit| {
-        visit.start = Instant::now();
+    let acts = visits.into_iter().map(|(looked, mut visit)| {
+        // What was waited for between is not the host's own time.
+        let now = Instant::now();
+        visit.start = now.checked_sub(looked).unwrap_or(now);
         act(visit, Rc::clone(&task), Rc::clone(&fleet), view.clone(), interrupts.clone())
     });
     all(acts.collect::<Vec<_>>()).await
