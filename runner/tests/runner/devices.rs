@@ -140,6 +140,17 @@ fn a_daemon_that_is_missing_wrong_or_dies_is_the_reason() {
     ends(&place, &with(&early), Outcome::Error, reason);
 }
 
+#[test]
+fn the_daemon_that_is_root_makes_no_programs_with_roots_rights() {
+    let Some(mut place) = place_with_data() else { return };
+    place.options.run_as = Some("root".into());
+    let says = "case \"$*\" in *--help*) echo source=PATH --fd=FDNUM; exit ;; esac";
+    let tries = "cd \"$HOME\"; : > f; chmod 755 f || exit 1; chmod u+s f && exit 2; echo refused >&2; exit 3";
+    let daemon = script(&place, "sets", &format!("{says}; {tries}"));
+    let suite = guest("fs=data", &share(&place, &format!(", virtiofsd = \"{daemon}\"")));
+    ends(&place, &suite, Outcome::Error, "virtiofsd exited with status 3 before the guest ran: refused");
+}
+
 fn exit_status_of(place: &Place, suite: &str) -> u8 {
     exit_status(&place.run(suite).0)
 }
