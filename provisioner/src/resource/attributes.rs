@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, lchown};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-
+use rustix::io::Errno;
 use toril_document::Table;
 use toril_machine::{FileAttributes, Machine, Probe};
 
@@ -91,6 +91,23 @@ fn set(place: &Path, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }
 
+/// A regular file, to be read; nothing where something else is there: a link or a pipe that who may write to its directory has put
+/// in its place since it was looked at.
+pub(super) fn open_regular(place: &Path) -> io::Result<Option<fs::File>> {
+    // Opening a device may do things.
+    if !fs::symlink_metadata(place)?.is_file() {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(place, flags, Mode::empty()) {
+        Ok(file) => fs::File::from(file),
+        Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let is_file = file.metadata()?.is_file();
+    Ok(is_file.then_some(file))
+}
+
 /// Reads `0644`.
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     // The number's own reader would take a sign.
@@ -99,4 +116,27 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
         .ok()
         .filter(|mode| *mode <= 0o7777 && digits)
         .ok_or_else(|| format!("`{text}` is not a mode: write it in octal, such as 0644"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str| dir.path().join(name);
+        fs::write(of("file"), "text").unwrap();
+        symlink(of("file"), of("link")).unwrap();
+        let _socket = UnixListener::bind(of("socket")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, of("pipe"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(open_regular(&of("file")).unwrap().is_some());
+        for name in ["link", "socket", "pipe", "."] {
+            assert!(open_regular(&of(name)).unwrap().is_none(), "{name}");
+        }
+        assert_eq!(open_regular(&of("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

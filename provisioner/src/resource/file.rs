@@ -1,12 +1,13 @@
 //! `file`: a regular file with this content, owner and mode.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 
 use toril_document::Table;
 use toril_machine::{Probe, write_atomically};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, open_regular};
 use super::{Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, read_path};
 
 #[derive(Debug)]
@@ -52,9 +53,14 @@ impl Kind for FileResource {
         let Some(metadata) = metadata.known().map_err(ResourceError)? else {
             return Ok(FileState { found: None });
         };
-        let text = match metadata.is_file() {
-            true => context.machine.read(&self.path).known().map_err(ResourceError)?,
-            false => None,
+        let failed = |error| ResourceError(format!("cannot read {}: {error}", self.path));
+        let text = match open_regular(&context.machine.path(&self.path)).map_err(failed)? {
+            Some(mut file) => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).map_err(failed)?;
+                Some(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            None => None,
         };
         Ok(FileState { found: Some((text, Attributes::of(&metadata, context.machine))) })
     }

@@ -1,12 +1,14 @@
 //! `line`: a line in a file that something else writes. The rest of the file stays byte for byte.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
 use regex_lite::Regex;
 use toril_document::Table;
 use toril_machine::{FileAttributes, Probe, write_atomically};
 
+use super::attributes::open_regular;
 use super::{
     Change, Context, Judged, Kind, Resource, ResourceError, Thing, Wanted, one_line, parsed, read_path,
 };
@@ -165,11 +167,12 @@ impl Kind for Line {
                 self.path
             )));
         }
-        if !metadata.is_file() {
+        let failed = |error| ResourceError(format!("cannot read {}: {error}", self.path));
+        let Some(mut file) = open_regular(&place).map_err(failed)? else {
             return Err(ResourceError(format!("{} is not a file", self.path)));
-        }
-        let text =
-            fs::read(&place).map_err(|error| ResourceError(format!("cannot read {}: {error}", self.path)))?;
+        };
+        let (metadata, mut text) = (file.metadata().map_err(failed)?, Vec::new());
+        file.read_to_end(&mut text).map_err(failed)?;
         let attributes =
             FileAttributes { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o7777 };
         let after = self.edit(&text)?;

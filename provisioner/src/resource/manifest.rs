@@ -1,11 +1,14 @@
 //! What an archive was unpacked to: a file beside what was unpacked, which says from what, and each of its files.
 
-use std::fs::{self, Metadata};
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 /// The file's name in the directory that was unpacked.
@@ -63,13 +66,23 @@ impl Manifest {
         self.files.iter().all(|entry| entry.mode & 0o170_000 == 0o040_000)
     }
 
-    /// Nothing: there is none, or none that can be understood.
+    /// Nothing: there is none, or none that can be understood; or one that others wrote, in a directory of theirs. By that,
+    /// whoever reads the directory's files would read whatever they list.
     pub(super) fn read(top: &Path) -> io::Result<Option<Manifest>> {
-        match fs::read(top.join(MANIFEST)) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = match rustix::fs::open(top.join(MANIFEST), flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        let is_own = [0, geteuid().as_raw()].contains(&metadata.uid()) && metadata.mode() & 0o002 == 0;
+        if !metadata.is_file() || !is_own {
+            return Ok(None);
         }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(serde_json::from_slice(&bytes).ok())
     }
 
     pub(super) fn write(&self, top: &Path) -> io::Result<()> {
@@ -140,7 +153,7 @@ impl Differences {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -164,6 +177,26 @@ mod tests {
         let shown = manifest.differences(top).unwrap().describe().unwrap();
         assert!(shown.starts_with("1 changed, 2 missing, ") && shown.ends_with(" among them"), "{shown}");
         fs::write(top.join(MANIFEST), "?").unwrap();
+        assert_eq!(Manifest::read(top).unwrap(), None);
+    }
+
+    #[test]
+    fn one_that_others_can_have_written_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, place) = (dir.path(), dir.path().join(MANIFEST));
+        let manifest = Manifest::of(top, "00", 0).unwrap();
+        manifest.write(top).unwrap();
+        let mode = |mode| fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o646);
+        assert_eq!(Manifest::read(top).unwrap(), None);
+        mode(0o644);
+        assert_eq!(Manifest::read(top).unwrap(), Some(manifest));
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&place, Some(1), None).unwrap();
+            assert_eq!(Manifest::read(top).unwrap(), None);
+        }
+        fs::rename(&place, top.join("elsewhere")).unwrap();
+        symlink("elsewhere", &place).unwrap();
         assert_eq!(Manifest::read(top).unwrap(), None);
     }
 
