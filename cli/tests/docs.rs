@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use toril_document::Problems;
 use toril_inventory::Inventory;
-use toril_provisioner::kind_shapes;
+use toril_provisioner::{Bundle, HostInfo, Recipe, kind_shapes};
 use toril_runner::Suite;
 
 /// The program itself, which is not asked for a recipe or a host that it could reach.
@@ -168,6 +168,39 @@ fn the_examples_of_other_files_can_be_read() {
         fs::write(dir.path().join("toril.toml"), text).unwrap();
         let output = toril(&["config"], dir.path());
         assert!(output.status.success(), "{place}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// That the recipe that holds by default may have these variables, and that suites find their user with them.
+fn fit_the_recipe(place: &str, vars: BTreeMap<String, String>) {
+    assert!(!vars.contains_key("user"), "{place}: tests run as `toril`, whatever `user` is");
+    let recipe = toril_recipes::find("microvm-host").unwrap();
+    let bundle = Bundle::of("built-in microvm-host", recipe.text, vars);
+    let host = HostInfo { name: "sample".into(), user: "debian".into() };
+    assert!(Recipe::check(&bundle, &host).is_ok(), "{place}: {}", Recipe::check(&bundle, &host).unwrap_err());
+}
+
+/// Of the inventory's variables those count that the recipe has; in toril.toml there may be no others.
+#[test]
+fn the_variables_in_examples_are_some_that_the_recipe_can_have() {
+    for (place, text) in examples("inventory") {
+        let inventory = Inventory::parse("example", &text).unwrap();
+        // One may have sources only.
+        let hosts = inventory.resolve("all").map_or(Vec::new(), |found| found.hosts);
+        for host in hosts {
+            let vars = host.vars.into_iter().map(|(name, said)| (name, said.value));
+            fit_the_recipe(&place, vars.collect());
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (place, text) in examples("settings") {
+        fs::write(dir.path().join("toril.toml"), text).unwrap();
+        let output = toril(&["config", "--json"], dir.path());
+        let values: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let vars = values.into_iter().filter_map(|(name, told)| {
+            Some((name.strip_prefix("vars.")?.to_owned(), told["value"].as_str().unwrap().to_owned()))
+        });
+        fit_the_recipe(&place, vars.collect());
     }
 }
 
