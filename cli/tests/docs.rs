@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use toril_document::Problems;
 use toril_inventory::Inventory;
-use toril_provisioner::{Bundle, HostInfo, Recipe, kind_shapes};
+use toril_provisioner::{Bundle, HostInfo, Lock, LockFile, Recipe, RecipeFile, kind_shapes};
 use toril_runner::Suite;
 
 /// The program itself, which is not asked for a recipe or a host that it could reach.
@@ -139,6 +139,19 @@ fn the_examples_of_recipes_are_recipes() {
     }
 }
 
+/// The recipe of a lock is marked as `toml recipe NAME`, with the name that the lock has for it.
+#[test]
+fn the_example_of_a_lock_holds_its_recipe() {
+    for (place, text) in examples("lock") {
+        let file = RecipeFile { origin: place.clone(), text };
+        let name = Lock::read(&file).unwrap().recipe;
+        for (_, recipe) in examples(&format!("recipe {name}")) {
+            let lock = Some(LockFile { file: file.clone(), only_hashes: false });
+            can_be_read(&place, &Bundle { lock, ..Bundle::of(&*name, recipe, BTreeMap::new()) });
+        }
+    }
+}
+
 /// Each kind is shown at work.
 #[test]
 fn every_kind_has_an_example() {
@@ -175,9 +188,13 @@ fn the_examples_of_other_files_can_be_read() {
 fn fit_the_recipe(place: &str, vars: BTreeMap<String, String>) {
     assert!(!vars.contains_key("user"), "{place}: tests run as `toril`, whatever `user` is");
     let recipe = toril_recipes::find("microvm-host").unwrap();
-    let bundle = Bundle::of("built-in microvm-host", recipe.text, vars);
+    can_be_read(place, &Bundle::of("built-in microvm-host", recipe.text, vars));
+}
+
+fn can_be_read(place: &str, recipe: &Bundle) {
     let host = HostInfo { name: "sample".into(), user: "debian".into() };
-    assert!(Recipe::check(&bundle, &host).is_ok(), "{place}: {}", Recipe::check(&bundle, &host).unwrap_err());
+    let read = Recipe::check(recipe, &host);
+    assert!(read.is_ok(), "{place}: {}", read.err().unwrap());
 }
 
 /// Of the inventory's variables those count that the recipe has; in toril.toml there may be no others.
