@@ -243,6 +243,45 @@ fn every_problem_number_is_explained() {
     assert_eq!(explained, used);
 }
 
+/// What stands between backticks in the first cells of a table's rows.
+fn first_cells(table: &str) -> BTreeSet<&str> {
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_variables_of_each_built_in_recipe_are_on_the_page() {
+    let page = page("recipes.md");
+    let (_, section) = page.split_once("\n## Built-in recipes\n").unwrap();
+    for recipe in toril_recipes::ALL {
+        let declared = Bundle::of(recipe.name, recipe.text, BTreeMap::new()).declared();
+        let (_, told) = section.split_once(&format!("\n`{}` (Debian", recipe.name)).expect(recipe.name);
+        let told = if declared.is_empty() { BTreeSet::new() } else { first_cells(told) };
+        assert_eq!(told, declared.iter().map(String::as_str).collect(), "the variables of {}", recipe.name);
+    }
+}
+
+/// But for those that only tests read.
+#[test]
+fn every_variable_of_the_environment_is_on_the_page() {
+    let is_variable = |text: &&str| {
+        let name = text.strip_prefix("TORIL_").filter(|name| !name.is_empty() && !name.starts_with("TEST"));
+        name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+    };
+    let mut read = BTreeSet::new();
+    for part in ["cli", "inventory", "machine", "provisioner", "runner", "sandbox", "transport"] {
+        for path in files(&root().join(part).join("src"), ".rs") {
+            let text = fs::read_to_string(path).unwrap();
+            read.extend(text.split('"').filter(is_variable).map(str::to_owned));
+        }
+    }
+    let page = page("commands.md");
+    let table = sections(&page)["Environment"];
+    let told = first_cells(table).into_iter().filter(is_variable).map(str::to_owned);
+    assert_eq!(told.collect::<BTreeSet<_>>(), read);
+}
+
 /// Every option that `--help` shows stands on the page, in the section of its command or in one that is for several.
 #[test]
 fn every_option_is_on_the_page_of_commands() {
