@@ -46,7 +46,7 @@ fn rows(settings: &Settings) -> Vec<(String, String, String)> {
     let wait = format!("{}s", settings.wait.value.as_secs());
     let standing = format!("{}s", settings.standing.value.as_secs());
     let transport =
-        settings.transport.value.map_or("openssh where there is an ssh", |transport| transport.name());
+        settings.transport.value.map_or("openssh where it will do, else russh", |transport| transport.name());
     let reports: Vec<String> = settings.reports.value.iter().map(ToString::to_string).collect();
     let reports = reports.join(" ");
     let mut rows = vec![

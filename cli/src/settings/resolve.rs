@@ -53,7 +53,7 @@ pub(crate) struct Settings {
     pub(crate) accel: Setting<Option<Accel>>,
     pub(crate) wait: Setting<Duration>,
     pub(crate) standing: Setting<Duration>,
-    /// None: OpenSSH where there is one.
+    /// None: OpenSSH where it will do, as each host's connection decides.
     pub(crate) transport: Setting<Option<Transport>>,
     pub(crate) reports: Setting<Vec<ReportChoice>>,
     /// Variables of the recipe.
