@@ -39,10 +39,14 @@ fn page(name: &str) -> String {
 }
 
 fn toril(arguments: &[&str], dir: &Path) -> Output {
+    command(arguments, dir).output().unwrap()
+}
+
+fn command(arguments: &[&str], dir: &Path) -> Command {
     let mut command = Command::new(TORIL);
     // What the user of this machine has set up must not be looked at.
     command.args(arguments).current_dir(dir).env_clear().env("XDG_CONFIG_HOME", "/nonexistent");
-    command.output().unwrap()
+    command
 }
 
 /// What stands below `## NAME`, by name.
@@ -85,6 +89,19 @@ fn the_settings_page_has_exactly_the_keys_of_toril_toml() {
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let told: BTreeSet<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys(&page("settings.md")), told);
+}
+
+#[test]
+fn what_config_prints_is_as_shown() {
+    let page = page("settings.md");
+    let (_, shown) = sections(&page)["toril config"].split_once("```text\n").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let text = "recipe = \"microvm-host\"\nhosts = [\"sandbox\"]\n\n[set]\nmode = \"fail\"\n";
+    fs::write(dir.path().join("toril.toml"), text).unwrap();
+    let output = command(&["config"], dir.path()).env("TORIL_WAIT", "5m").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = printed.replace(dir.path().to_str().unwrap(), "/home/anna/project");
+    assert_eq!(shown.split("```").next().unwrap(), printed);
 }
 
 /// The blocks of the book that are marked as `toml KIND`: where they stand, and their text.

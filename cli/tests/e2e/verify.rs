@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Finished, Sandbox, document, toril};
+use crate::harness::{Finished, Sandbox, Toril, document, toril};
 
 /// A recipe that holds whatever of the host's programs is broken.
 const NOTHING: &str = r#"
@@ -260,5 +260,10 @@ fn what_is_broken_is_told_for_what_it_is() {
             says(&Breakage { breaks, probe, state: "broken", reason, remedy, status: 0 });
         }
     }
+
+    // By now there is no KVM, which a sandbox may do without unless the settings say otherwise.
+    let prove = ["check", "--prove", "--recipe", &recipe.path(), &host];
+    toril(&prove).exits(0).shows("! acceleration: ");
+    Toril::new(&prove).env("TORIL_ACCEL", "kvm").run().exits(5).shows("✗ acceleration: ");
     sandbox.is_clean();
 }

@@ -114,6 +114,7 @@ pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> 
         strict: arguments.strict,
         verify: arguments.prove,
         required: Some(Vec::new()),
+        accelerator: chooser.accelerator(arguments::AcceleratorArgument { accel: None }),
         wait: chooser.wait(&arguments.running),
         attended: arguments.running.attended,
         ..Task::default()
