@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Say what drifted from the recipe, and change nothing. Exits with 3 if anything did.
     Check(Check),
     /// Boot guests on hosts that show what they can do: acceleration, virtio-fs, vsock, forwarding. Exits with 5 if
-    /// anything does not work.
+    /// anything does not work that counts.
     Verify(Verify),
     /// Run the suite on hosts that are ready for it.
     Test(Test),
