@@ -13,7 +13,7 @@ const NAME: &str = "archive keys";
 /// Debian's, of its package debian-archive-keyring: not armoured, all keys in one.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-const REMEDY: &str = "install a newer debian-archive-keyring in time; for a release that is archived, pin its lists (`pins` of an apt-source), \
+const REMEDY: &str = "install a newer debian-archive-keyring in time; for a release that is archived, pin its lists (`in-release` of an apt-source), \
     as the recipe for Debian 10 does";
 
 pub(super) fn check(machine: &Machine, facts: &Facts, now: SystemTime) -> Check {
