@@ -96,7 +96,7 @@ pub(crate) struct SuiteChoice {
     #[arg(long = "ref", value_name = "REV")]
     pub(crate) reference: Option<String>,
     /// Refuse what the project's files would have run on hosts as another user than `toril`, who has no rights there: any
-    /// part of the suite and, where a recipe is applied, one or variables of one that the command line does not name.
+    /// part of the suite and, where a recipe is applied, one that they name or are, and variables of it that they set.
     #[arg(long)]
     pub(crate) unprivileged: bool,
     #[command(flatten)]

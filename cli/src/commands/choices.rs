@@ -108,29 +108,42 @@ impl Chooser {
         Ok(Chooser { settings: Settings::here()? })
     }
 
-    /// A recipe that is free of mistakes; `unprivileged`: one that the project's files have no part in.
+    /// A recipe that is free of mistakes; beside a suite with `--unprivileged`, one that the project's files have no part in.
     pub(super) fn recipe(
         &self,
         arguments: &RecipeChoice,
-        unprivileged: bool,
+        suite: Option<&SuiteChoice>,
     ) -> Result<ChosenRecipe, UsageError> {
         let Setting { value: name, origin: chosen } = given(arguments.recipe.as_ref(), &self.settings.recipe);
         let (origin, text) = find_recipe(&name)?;
         let vars = variables(&self.settings.vars, &arguments.vars);
         let mut bundle = load(&name, &origin, text, vars)?;
+        let unprivileged = suite.filter(|suite| suite.unprivileged);
+        if let Some(suite) = unprivileged {
+            let project = self.project(suite)?;
+            privileges::of_recipe(&name, &chosen, &self.settings.vars, &bundle, &project)?;
+        }
         let mut seen = origin;
         if let Some(lock) = bundle.lock.as_mut().filter(|_| !arguments.unlocked) {
             lock.only_hashes = false;
             seen.push_str(&format!(", locked by {}", lock.file.origin));
         }
         let recipe = Recipe::check(&bundle, &sample())?;
-        if unprivileged {
-            privileges::of_recipe(&name, &chosen, &self.settings.vars, &bundle)?;
-        }
         let (chosen, description) = (chosen.to_string(), recipe.description);
         let choice = Choice { name, origin: seen, chosen, description };
         let given = arguments.vars.iter().map(|(name, _)| name.clone()).collect();
+        let unprivileged = unprivileged.is_some();
         Ok(ChosenRecipe { choice, declared: bundle.declared(), bundle, given, unprivileged })
+    }
+
+    /// What a push may change: the project here, and that of the suite.
+    fn project(&self, suite: &SuiteChoice) -> Result<privileges::Project, UsageError> {
+        let suite = given(suite.suite.as_ref(), &self.settings.suite).value;
+        let directory = match BuiltInSuite::find(&suite) {
+            Some(_) => PathBuf::from("."),
+            None => suite_directory(&suite),
+        };
+        privileges::Project::around(&[Path::new("."), &directory])
     }
 
     /// A recipe as it is before it is locked, and its name.

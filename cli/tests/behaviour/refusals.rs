@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use crate::program::{TORIL, Toril};
+use crate::program::{Finished, TORIL, Toril};
 use crate::seen::{Place, Trap, shown};
 
 #[test]
@@ -63,37 +63,110 @@ fn sandboxes_need_root() {
     });
 }
 
+/// A tree as a push may leave it: its name, its files, what is given on the command line beside the suite `fine.toml`, and
+/// what the refusal names.
+type Hostile<'t> = (&'t str, &'t [(&'t str, &'t str)], &'t [&'t str], &'t str);
+
+const MINE: &str = "description = \"mine\"\nsupports = [\"debian 12\"]\n[[resource]]\nname = \"d\"\ndirectory = { path = \"/d\" }\n";
+const INCLUDES: &str =
+    "description = \"ours\"\nsupports = [\"debian 12\"]\nincludes = [\"tree/mine.toml\"]\n";
+const FINE: &str = "[[test]]\nname = \"t\"\ncommand = [\"true\"]\n";
+const AS_ROOT: &str = "run-as = \"root\"\n[[test]]\nname = \"t\"\ncommand = [\"true\"]\n";
+const COMPANION: &str = "[[test]]\nname = \"t\"\n[test.guest]\nkernel = \"builtin:toolkit\"\nappend = \"x\"\nends = \"reset\"\n\
+    [test.companion]\ncommand = [\"true\"]\nas-root = true\n";
+
 #[test]
-fn what_a_projects_files_would_have_run_as_root_is_refused_where_it_must_not() {
-    let place = Place::empty();
-    place.write("fine.toml", "[[test]]\nname = \"t\"\ncommand = [\"true\"]\n");
-    place.write("root.toml", "run-as = \"root\"\n[[test]]\nname = \"t\"\ncommand = [\"true\"]\n");
-    let companion = "[[test]]\nname = \"t\"\n[test.guest]\nkernel = \"builtin:toolkit\"\nappend = \"x\"\nends = \"reset\"\n\
-        [test.companion]\ncommand = [\"true\"]\nas-root = true\n";
-    place.write("companion.toml", companion);
-    let test = |suite: &str| place.seen(&["test", "h@127.0.0.1:1", "--unprivileged", "--suite", suite]);
-    let up = |more: &[&str]| {
-        let up = ["up", "h@127.0.0.1:1", "--yes", "--unprivileged", "--suite", "fine.toml"];
-        place.seen(&[&up[..], more].concat())
-    };
-    let mut shown = vec![test("root.toml"), test("companion.toml")];
-    place.write("mine.toml", "description = \"mine\"\nsupports = [\"debian 12\"]\n[[resource]]\nname = \"d\"\ndirectory = { path = \"/d\" }\n");
-    place.write("toril.toml", "recipe = \"mine.toml\"\n");
-    shown.push(up(&[]));
-    place.write("toril.toml", "[vars]\nqemu = \"/tmp/mine\"\n");
-    shown.push(up(&["--recipe", "microvm-host"]));
-    place.write("toril.toml", "");
-    place.write(
-        "inventory.toml",
-        "[hosts.h]\naddress = \"127.0.0.1\"\nport = 1\nvars = { qemu = \"/tmp/mine\" }\n",
-    );
-    let by_inventory =
-        ["up", "h", "--yes", "--unprivileged", "--suite", "fine.toml", "--recipe", "microvm-host"];
-    shown.push(place.seen(&by_inventory));
+fn no_file_of_a_pushed_tree_has_anything_done_as_root() {
+    let inventory = "[hosts.h]\naddress = \"127.0.0.1\"\nuser = \"nobody\"\nport = PORT\n";
+    let variables = format!("{inventory}vars = {{ qemu = \"/tmp/mine\" }}\n");
+    let built_in: &[&str] = &["--recipe", "microvm-host"];
+    let hostile: &[Hostile<'_>] = &[
+        (
+            "run-as",
+            &[("suite.toml", AS_ROOT)],
+            &["--recipe", "microvm-host", "--suite", "suite.toml"],
+            "`run-as`",
+        ),
+        (
+            "as-root",
+            &[("suite.toml", COMPANION)],
+            &["--recipe", "microvm-host", "--suite", "suite.toml"],
+            "`as-root`",
+        ),
+        (
+            "named by toril.toml",
+            &[("toril.toml", "recipe = \"mine.toml\"\n"), ("mine.toml", MINE)],
+            &[],
+            "toril.toml:1",
+        ),
+        ("of the tree", &[("mine.toml", MINE)], &["--recipe", "mine.toml"], "mine.toml is of the tree"),
+        (
+            "of the suite's tree",
+            &[("../other/toril.toml", ""), ("../other/mine.toml", MINE), ("../other/sub/suite.toml", FINE)],
+            &["--recipe", "../other/mine.toml", "--suite", "../other/sub/suite.toml"],
+            "mine.toml is of the tree",
+        ),
+        (
+            "included",
+            &[("mine.toml", MINE), ("../ours.toml", INCLUDES)],
+            &["--recipe", "../ours.toml"],
+            "mine.toml is of the tree",
+        ),
+        (
+            "variables of toril.toml",
+            &[("toril.toml", "[vars]\nqemu = \"/tmp/mine\"\n")],
+            built_in,
+            "`qemu` from toril.toml",
+        ),
+        (
+            "variables of the inventory",
+            &[("inventory.toml", &variables)],
+            built_in,
+            "`qemu` from inventory.toml:5",
+        ),
+    ];
+    let mut shown = Vec::new();
+    for (name, files, arguments, named) in hostile {
+        let tree = Tree::of(files, inventory);
+        let (finished, arguments) = tree.up(arguments);
+        assert!(!tree.trap.was_met(), "{name}: the host was contacted{finished}");
+        shown.push(tree.place.told(&finished.exits(2).shows(named), &arguments));
+    }
     assert_snapshot!(shown.join("\n"));
-    // What is refused nothing comes as far as the host, which is not there.
-    let fine = Toril::new(&["test", "h", "--unprivileged", "--suite", "fine.toml"]);
-    fine.dir(&place.path()).run().exits(1);
+    // The host is contacted where there is nothing to refuse: a built-in recipe, and a file that no push changes.
+    let fine: [Hostile<'_>; 2] = [
+        ("built-in", &[], built_in, ""),
+        ("outside", &[("../ours.toml", MINE)], &["--recipe", "../ours.toml"], ""),
+    ];
+    for (name, files, arguments, _) in &fine {
+        let tree = Tree::of(files, inventory);
+        let finished = tree.up(arguments).0.exits(1);
+        assert!(tree.trap.was_met(), "{name}: the host was not contacted{finished}");
+    }
+}
+
+/// A tree that was pushed, beside what was not, and a place where the host of its inventory could be.
+struct Tree {
+    place: Place,
+    trap: Trap,
+}
+
+impl Tree {
+    fn of(files: &[(&str, &str)], inventory: &str) -> Tree {
+        let (place, trap) = (Place::empty(), Trap::set());
+        for (name, text) in [("fine.toml", FINE), ("inventory.toml", inventory)].iter().chain(files) {
+            place.write(&format!("tree/{name}"), &text.replace("PORT", &trap.port().to_string()));
+        }
+        Tree { place, trap }
+    }
+
+    /// `toril up` in the tree, and its arguments.
+    fn up<'a>(&self, more: &[&'a str]) -> (Finished, Vec<&'a str>) {
+        let suite: &[&str] = if more.contains(&"--suite") { &[] } else { &["--suite", "fine.toml"] };
+        let arguments = [&["up", "h", "--yes", "--unprivileged"], suite, more].concat();
+        let call = [&arguments[..], &["--connect-timeout", "1s"]].concat();
+        (Toril::new(&call).dir(&self.place.path().join("tree")).run(), arguments)
+    }
 }
 
 #[test]

@@ -48,7 +48,11 @@ impl Place {
     }
 
     pub(crate) fn look(&self, call: Toril, arguments: &[&str]) -> String {
-        shown(&call.run(), arguments).replace(self.path().to_str().unwrap(), "PLACE")
+        self.told(&call.run(), arguments)
+    }
+
+    pub(crate) fn told(&self, finished: &Finished, arguments: &[&str]) -> String {
+        shown(finished, arguments).replace(self.path().to_str().unwrap(), "PLACE")
     }
 }
 
@@ -79,9 +83,24 @@ impl Trap {
         Trap(listener)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+
     /// What toril calls it.
     fn host(&self) -> String {
-        format!("nobody@127.0.0.1:{}", self.0.local_addr().unwrap().port())
+        format!("nobody@127.0.0.1:{}", self.port())
+    }
+
+    /// Whether somebody came.
+    pub(crate) fn was_met(&self) -> bool {
+        match self.0.accept() {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                false
+            }
+        }
     }
 
     /// Calls toril with this host, which it must leave alone, as the last argument.
@@ -90,9 +109,7 @@ impl Trap {
         let host = self.host();
         let arguments: Vec<&str> = arguments.iter().copied().chain([host.as_str()]).collect();
         let text = seen(&arguments).replace(&host, "HOST");
-        match self.0.accept() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => text,
-            other => panic!("the host was contacted ({other:?}):\n{text}"),
-        }
+        assert!(!self.was_met(), "the host was contacted:\n{text}");
+        text
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn acceptance(arguments: &arguments::Acceptance) -> Result<Status, Us
         return fixture::make(file, directory, &arguments.way.output);
     }
     let chooser = Chooser::here()?;
-    let recipe = chooser.recipe(&arguments.recipe, arguments.suite.unprivileged);
+    let recipe = chooser.recipe(&arguments.recipe, Some(&arguments.suite));
     let (recipe, suite) = both(recipe, chooser.suite(&arguments.suite))?;
     let Some(host) = &arguments.host else { return Err(UsageError::Other("name one host".into())) };
     let chosen = chooser.target(host, &arguments.way)?;

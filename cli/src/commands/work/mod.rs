@@ -75,7 +75,7 @@ struct Task {
 pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let testing = testing(&chooser, &arguments.suite, &arguments.running);
-    let (recipe, testing) = both(chooser.recipe(&arguments.recipe, arguments.suite.unprivileged), testing)?;
+    let (recipe, testing) = both(chooser.recipe(&arguments.recipe, Some(&arguments.suite)), testing)?;
     let task = Task {
         make: true,
         recipe: Some(recipe),
@@ -94,7 +94,7 @@ pub(super) fn up(arguments: &arguments::Up) -> Result<Status, UsageError> {
 pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
     let task = Task {
-        recipe: Some(chooser.recipe(&arguments.recipe, false)?),
+        recipe: Some(chooser.recipe(&arguments.recipe, None)?),
         change: !arguments.dry_run,
         yes: arguments.yes,
         reboot: rebooting(arguments.reboot),
@@ -108,7 +108,7 @@ pub(super) fn apply(arguments: &arguments::Apply) -> Result<Status, UsageError> 
 /// `toril check`.
 pub(super) fn check(arguments: &arguments::Check) -> Result<Status, UsageError> {
     let chooser = Chooser::here()?;
-    let recipe = chooser.recipe(&arguments.recipe, false)?;
+    let recipe = chooser.recipe(&arguments.recipe, None)?;
     let task = Task {
         recipe: Some(recipe),
         strict: arguments.strict,
