@@ -122,6 +122,7 @@ impl Chooser {
         if let Some(suite) = unprivileged {
             let project = self.project(suite)?;
             privileges::of_recipe(&name, &chosen, &self.settings.vars, &bundle, &project)?;
+            privileges::of_lock(&mut bundle, arguments.unlocked, &project)?;
         }
         let mut seen = origin;
         if let Some(lock) = bundle.lock.as_mut().filter(|_| !arguments.unlocked) {

@@ -115,6 +115,24 @@ pub(super) fn of_recipe(
     }
 }
 
+/// Refuses a lock of the recipe that is the project's, as root installs the versions that it names. `unlocked`: not even its
+/// hashes count.
+pub(super) fn of_lock(bundle: &mut Bundle, unlocked: bool, project: &Project) -> Result<(), UsageError> {
+    let Some(lock) = &bundle.lock else { return Ok(()) };
+    let Some(tree) = project.tree_of_origin(&lock.file.origin)? else { return Ok(()) };
+    if !unlocked {
+        return Err(UsageError::Other(format!(
+            "--unprivileged: root installs what a recipe's lock says, and {} is of the tree that is tested ({}), whose files a \
+             push may change; leave the lock aside by --unlocked, keep it beside a recipe outside of that tree, or give the \
+             command without --unprivileged",
+            lock.file.origin,
+            tree.display()
+        )));
+    }
+    bundle.lock = None;
+    Ok(())
+}
+
 /// Says that these variables of a recipe come from files.
 pub(super) fn of_variables(places: &str) -> UsageError {
     UsageError::Other(format!(

@@ -68,6 +68,8 @@ fn sandboxes_need_root() {
 type Hostile<'t> = (&'t str, &'t [(&'t str, &'t str)], &'t [&'t str], &'t str);
 
 const MINE: &str = "description = \"mine\"\nsupports = [\"debian 12\"]\n[[resource]]\nname = \"d\"\ndirectory = { path = \"/d\" }\n";
+const LOCK: &str = "recipe = \"microvm-host\"\n[[host]]\nrelease = \"debian 12\"\nkernel = \"6.1\"\n\
+    packages = { qemu-system-x86 = \"1:7.2+dfsg-7\" }\n";
 const INCLUDES: &str =
     "description = \"ours\"\nsupports = [\"debian 12\"]\nincludes = [\"tree/mine.toml\"]\n";
 const FINE: &str = "[[test]]\nname = \"t\"\ncommand = [\"true\"]\n";
@@ -92,6 +94,12 @@ fn no_file_of_a_pushed_tree_has_anything_done_as_root() {
             &[("suite.toml", COMPANION)],
             &["--recipe", "microvm-host", "--suite", "suite.toml"],
             "`as-root`",
+        ),
+        (
+            "a lock of a built-in recipe",
+            &[("microvm-host.lock", LOCK)],
+            built_in,
+            "microvm-host.lock is of the tree",
         ),
         (
             "named by toril.toml",
@@ -133,9 +141,11 @@ fn no_file_of_a_pushed_tree_has_anything_done_as_root() {
         shown.push(tree.place.told(&finished.exits(2).shows(named), &arguments));
     }
     assert_snapshot!(shown.join("\n"));
-    // The host is contacted where there is nothing to refuse: a built-in recipe, and a file that no push changes.
-    let fine: [Hostile<'_>; 2] = [
+    // The host is contacted where there is nothing to refuse: a built-in recipe, a lock that is left aside and not even
+    // read, and a file that no push changes.
+    let fine: [Hostile<'_>; 3] = [
         ("built-in", &[], built_in, ""),
+        ("unlocked", &[("microvm-host.lock", "no lock")], &["--recipe", "microvm-host", "--unlocked"], ""),
         ("outside", &[("../ours.toml", MINE)], &["--recipe", "../ours.toml"], ""),
     ];
     for (name, files, arguments, _) in &fine {
