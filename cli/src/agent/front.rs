@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +7,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process, setsid};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::setsid;
 use toril_archive::{Parcel, everything, pack};
 use toril_machine::{Facts, Fingerprint, Machine, STANDARD_PATH};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, LockedHost, Plan, Recipe, Traces};
@@ -20,7 +19,8 @@ use super::attachments::{Attachments, ReceiveError};
 use super::journal::{BEGINNING, FollowError, follow, prepare};
 use super::large::{self, SendError};
 use super::run_directory::RunDirectory;
-use super::{Entry, Order, Report, Request, RunEvent};
+use super::steer::{feed, stop};
+use super::{Entry, Order, Report, Request};
 
 /// Why the front of the agent ended before its client said so.
 #[derive(Debug, thiserror::Error)]
@@ -408,46 +408,5 @@ fn followed(
             Ok(refused(error))
         }
         Err(FollowError::Io(error)) => Err(error.into()),
-    }
-}
-
-/// Gives a run's guest something to read. What it does not take is lost, as on a line that nobody listens at.
-fn feed(name: &str, bytes: &[u8]) -> io::Result<()> {
-    let Some(run) = RunDirectory::find(Some(name))? else { return Ok(()) };
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let until = Instant::now() + BEGINNING;
-    loop {
-        match rustix::fs::open(run.input(), flags, Mode::empty()) {
-            Ok(pipe) => return File::from(pipe).write_all(bytes),
-            // Its worker is about to open it.
-            Err(Errno::NXIO) if Instant::now() < until => thread::sleep(Duration::from_millis(10)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Asks a run's worker to end. The journal names its process, and the lock tells that it still is that process.
-fn stop(name: &str) -> io::Result<()> {
-    let Some(run) = RunDirectory::find(Some(name))? else { return Ok(()) };
-    let until = Instant::now() + BEGINNING;
-    let pid = loop {
-        if let Some(pid) = worker_of(&run) {
-            break pid;
-        }
-        if Instant::now() > until {
-            return Err(io::Error::other("its worker has not begun"));
-        }
-        // It is about to.
-        thread::sleep(Duration::from_millis(10));
-    };
-    if run.has_worker()? { Ok(kill_process(pid, Signal::TERM)?) } else { Ok(()) }
-}
-
-fn worker_of(run: &RunDirectory) -> Option<Pid> {
-    let mut line = String::new();
-    BufReader::new(File::open(run.journal()).ok()?).read_line(&mut line).ok()?;
-    match serde_json::from_str::<Entry>(&line).ok()?.event {
-        RunEvent::Began { pid } => i32::try_from(pid).ok().and_then(Pid::from_raw),
-        _ => None,
     }
 }

@@ -7,6 +7,7 @@ mod journal;
 mod large;
 mod protocol;
 mod run_directory;
+mod steer;
 mod verify;
 mod watcher;
 mod worker;
