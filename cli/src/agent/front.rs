@@ -18,6 +18,7 @@ use toril_transport::{BLOB_PIECE, FrameError, FrameReader, FrameWriter, Incoming
 use super::attachments::{Attachments, ReceiveError};
 use super::journal::{BEGINNING, FollowError, follow, prepare};
 use super::large::{self, SendError};
+use super::pulse::Pulse;
 use super::run_directory::RunDirectory;
 use super::steer::{feed, stop};
 use super::{Entry, Order, Report, Request};
@@ -42,12 +43,17 @@ pub(crate) fn front() -> Result<(), FrontError> {
     handshake_agent(&mut reader, &mut writer)?;
     let (sender, receiver) = mpsc::channel();
     let gone = Arc::new(AtomicBool::new(false));
-    let client = Client { requests: receiver, gone: Arc::clone(&gone) };
+    let pulse = Pulse::default();
+    let client = Client { requests: receiver, gone: Arc::clone(&gone), pulse: pulse.clone() };
     // A thread of its own, so that a stop is heard while a run is being followed.
     thread::spawn(move || {
         loop {
             let received = reader.receive::<Request>();
+            pulse.heard();
             let last = !matches!(received, Ok(Some(_)));
+            if let Ok(Some(Incoming::Message(Request::Alive))) = &received {
+                continue;
+            }
             if let Ok(Some(Incoming::Message(Request::Stop { run }))) = &received {
                 if let Err(error) = stop(run) {
                     // The client learns of it by the run going on.
@@ -90,6 +96,7 @@ struct Client {
     requests: mpsc::Receiver<Result<Option<Incoming<Request>>, FrameError>>,
     /// Whether it is done, or was lost.
     gone: Arc<AtomicBool>,
+    pulse: Pulse,
 }
 
 impl Client {
@@ -218,7 +225,7 @@ fn serve(
             Err(nothing) => nothing,
         },
         // The reader has taken these.
-        Request::Stop { .. } | Request::Input { .. } => Report::Done,
+        Request::Stop { .. } | Request::Input { .. } | Request::Alive => Report::Done,
     })
 }
 
@@ -392,6 +399,14 @@ fn followed(
 ) -> Result<Report, FrontError> {
     // A run that has ended is followed all the same where this cannot be had, as on a disk that is full.
     let _followed = run.hold_followed().ok();
+    // A client whose network fell silent follows it no more. What is sent to it may wait for ever to be taken, so that only
+    // this process's end lets go.
+    let _watch = run.is_attended().then(|| {
+        client.pulse.watch(|| {
+            drop(writeln!(io::stderr(), "the client has said nothing for too long, and is taken for lost"));
+            std::process::exit(1);
+        })
+    });
     writer.send(&Report::Following { run: run.name() })?;
     let mut send = |entry: Entry| {
         large::send(writer, entry, large::MOST).map_err(|error| match error {

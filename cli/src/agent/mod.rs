@@ -6,6 +6,7 @@ mod front;
 mod journal;
 mod large;
 mod protocol;
+mod pulse;
 mod run_directory;
 mod steer;
 mod verify;
@@ -17,5 +18,6 @@ pub(crate) use large::Pieces;
 pub(crate) use protocol::{
     Attached, Attachment, Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent,
 };
+pub(crate) use pulse::BEAT;
 pub(crate) use watcher::watcher;
 pub(crate) use worker::{KernelTest, SourceOrder, TEST_USER, TestJob, Tests, worker};

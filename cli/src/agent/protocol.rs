@@ -47,6 +47,8 @@ pub(crate) enum Request {
     Stop { run: String },
     /// Give a run's guest this to read. Not answered.
     Input { run: String, bytes: Vec<u8> },
+    /// Whoever follows a run is still there, as is said again and again. Not answered.
+    Alive,
 }
 
 /// A file that comes with an order.

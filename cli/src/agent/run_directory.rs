@@ -4,6 +4,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::Deserialize;
+
 /// Where runs keep their journals, readable by root only.
 const JOURNALS: &str = "/var/lib/toril/journals";
 
@@ -183,6 +185,18 @@ impl RunDirectory {
         is_held(&self.followed_file(), File::try_lock)
     }
 
+    /// Whether it is to end when nobody follows it. One whose order another version has written in its own way is not.
+    pub(super) fn is_attended(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Attended {
+            #[serde(default)]
+            attended: bool,
+        }
+        let order = fs::read(self.order()).ok();
+        let order = order.and_then(|order| serde_json::from_slice::<Attended>(&order).ok());
+        order.is_some_and(|order| order.attended)
+    }
+
     fn followed_file(&self) -> PathBuf {
         self.path.join("followed")
     }
@@ -285,6 +299,19 @@ mod tests {
         assert!(run.is_followed().unwrap());
         drop(second);
         assert!(!run.is_followed().unwrap());
+    }
+
+    #[test]
+    fn a_run_is_attended_where_its_order_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDirectory::at(dir.path().to_owned());
+        assert!(!run.is_attended());
+        for (order, attended) in
+            [("{\"attended\":true,\"jobs\":7}", true), ("{\"jobs\":[]}", false), ("?", false)]
+        {
+            fs::write(run.order(), order).unwrap();
+            assert_eq!(run.is_attended(), attended, "{order}");
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{Client, ClientError, Parcels};
-use crate::agent::{Ended, Order, Report, Request, RunEvent};
+use crate::agent::{BEAT, Ended, Order, Report, Request, RunEvent};
 use crate::interrupt::Interrupts;
 
 /// How long a lost connection is tried to be had again.
@@ -98,9 +98,16 @@ impl Client {
         let mut input = self.input.take();
         let mut patience = RECONNECT;
         let mut losses = Losses::new(Instant::now());
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let report = tokio::select! {
                 report = self.report() => report,
+                _ = beat.tick() => {
+                    // Where it cannot be sent, receiving says why.
+                    drop(self.send(&Request::Alive).await);
+                    continue;
+                }
                 () = interrupts.first(), if !stopping => {
                     stopping = true;
                     self.stop(&run).await;

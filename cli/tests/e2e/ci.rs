@@ -279,6 +279,24 @@ fn a_workflow_ends_in_reports_and_leaves_the_host_clean_when_it_is_cancelled() {
 }
 
 #[test]
+fn a_job_that_falls_silent_is_no_one_who_follows_its_run() {
+    let Some(project) = Project::new("ci-silent") else { return };
+    project.append("toril.toml", "accel = \"tcg\"\n");
+    project.lasts();
+    // Its connection stays open, as that of a machine that was taken away does for the host.
+    let job = project.begun();
+    job.signal(19);
+    // Stopped, or come to its own end.
+    while project.is_at_work() {
+        sleep(Duration::from_millis(50));
+    }
+    // One that was only away for a while learns how it ended.
+    job.signal(18);
+    job.wait().exits(1).shows("stopped before the end");
+    project.is_free(Instant::now());
+}
+
+#[test]
 fn a_cancelled_job_ends_its_own_run_and_no_other() {
     let Some(project) = Project::new("ci-own") else { return };
     project.append("toril.toml", "accel = \"tcg\"\n");
