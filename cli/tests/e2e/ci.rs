@@ -106,7 +106,7 @@ impl Project {
             ("GITHUB_STEP_SUMMARY", self.path("summary.md").to_str().unwrap()),
             ("TORIL_URL", &format!("file://{TORIL}")),
             ("TORIL_SHA256", &sum[..64]),
-            ("TORIL_SSH_KEY", &fs::read_to_string(self.sandbox.identity()).unwrap()),
+            ("TORIL_SSH_KEY", &self.key()),
             ("TORIL_HOST_KEY", &self.fingerprint()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -114,6 +114,15 @@ impl Project {
         let call = Toril::of(&bash, &["--noprofile", "--norc", "-e", "-c", command]).bare();
         let call = self.ci.environment.iter().fold(call, |call, (name, value)| call.env(name, value));
         environment.iter().fold(call, |call, (name, value)| call.env(name, value)).dir(self.tree.path())
+    }
+
+    /// The private key as the CI keeps it: not all can keep several lines.
+    fn key(&self) -> String {
+        let file = self.sandbox.identity();
+        match self.ci.name {
+            "github" => fs::read_to_string(file).unwrap(),
+            _ => Toril::of(Path::new("base64"), &["-w0", file.to_str().unwrap()]).run().exits(0).stdout,
+        }
     }
 
     fn tests(&self) -> Finished {
