@@ -18,8 +18,10 @@ const SOMEBODY: &str = "debian";
 const NEXT: &str = "\nTry it without a host: toril up sandbox\nOn the host itself:    toril up ci-host\n";
 
 const SECRETS: &str = "\nThe workflow wants two secrets:
-  TORIL_SSH_KEY   the private key that logs in to the host. Make one for CI alone: ssh-keygen -t ed25519 -N '' -f ci-key
-                  add ci-key.pub to ~/.ssh/authorized_keys on the host, and store what this prints: base64 -w0 ci-key
+  TORIL_SSH_KEY   the private key that logs in to the host. Make one for CI alone, which is no file of the project:
+                    ssh-keygen -t ed25519 -N '' -f ~/.ssh/toril-ci
+                  add ~/.ssh/toril-ci.pub to ~/.ssh/authorized_keys on the host, and store what this prints:
+                    base64 -w0 ~/.ssh/toril-ci
   TORIL_HOST_KEY  the fingerprint of the host's key. In the provider's console, where nobody is between you and the
                   host (OVH: Instances, the host, VNC console), run: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
 and, as plain variables, TORIL_URL and TORIL_SHA256: which toril it is to download.
