@@ -181,9 +181,12 @@ pub(crate) enum RunEvent {
     Began {
         pid: u32,
     },
-    /// Another run holds the host.
+    /// Another run holds the host. Told again now and then.
     Waiting {
         holder: Option<LockHolder>,
+        /// For how long by now, in seconds.
+        #[serde(default)]
+        waited: u64,
     },
     Provision {
         event: toril_provisioner::Event,

@@ -30,6 +30,9 @@ const LOCK: &str = "/run/toril/lock";
 /// How long a run that is to be attended goes on by itself: a client that has only lost its connection is back by then.
 const UNATTENDED: Duration = Duration::from_secs(4);
 
+/// How often it is told that a run still waits: there are CIs that end a job which prints nothing for ten minutes.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// Tests to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TestJob {
@@ -188,6 +191,23 @@ fn stop_unattended(run: &RunDirectory, stop: &AtomicBool, done: &AtomicBool) {
     }
 }
 
+/// What was told of who holds the host, and after how long.
+#[derive(Default)]
+struct Told(Option<(Option<LockHolder>, Duration)>);
+
+impl Told {
+    /// Whether it is to be told now, which it is then.
+    fn is_due(&mut self, holder: &Option<LockHolder>, waited: Duration) -> bool {
+        let is_known =
+            |(known, at): &(Option<LockHolder>, Duration)| known == holder && waited < *at + TELL_AGAIN;
+        if self.0.as_ref().is_some_and(is_known) {
+            return false;
+        }
+        self.0 = Some((holder.clone(), waited));
+        true
+    }
+}
+
 struct Worker {
     journal: JournalWriter,
     /// The first failure to write the journal: the run goes on, so that the host is not left half-way.
@@ -216,24 +236,24 @@ impl Worker {
             since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             pid: std::process::id(),
         };
-        let until = Instant::now() + order.wait;
-        let mut told = None;
+        let begun = Instant::now();
+        let mut told = Told::default();
         loop {
             let error = match HostLock::try_acquire(Path::new(LOCK), &holder) {
                 Ok(lock) => return Ok(Some(lock)),
                 Err(error @ LockError::Io { .. }) => return Err(error.to_string()),
                 Err(error) => error,
             };
-            if Instant::now() >= until {
+            let waited = begun.elapsed();
+            if waited >= order.wait {
                 return Err(format!("{error}; try again later, or wait for it with --wait 10m"));
             }
             let holder = match error {
                 LockError::Held(holder) => Some(holder),
                 _ => None,
             };
-            if told.as_ref() != Some(&holder) {
-                self.write(RunEvent::Waiting { holder: holder.clone() });
-                told = Some(holder);
+            if told.is_due(&holder, waited) {
+                self.write(RunEvent::Waiting { holder, waited: waited.as_secs() });
             }
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -384,5 +404,22 @@ impl Worker {
         while !self.stop.load(Ordering::Relaxed) && Instant::now() < until {
             thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_the_host_is_told_at_once_and_then_every_minute() {
+        let holder = |pid| {
+            let (who, what) = ("ci@builder".to_owned(), "verify".to_owned());
+            Some(LockHolder { who, what, since: 0, pid })
+        };
+        let mut told = Told::default();
+        let due = [(1, 0), (1, 59), (1, 60), (1, 61), (2, 62), (2, 121), (2, 122), (2, 130)]
+            .map(|(pid, seconds)| told.is_due(&holder(pid), Duration::from_secs(seconds)));
+        assert_eq!(due, [true, false, true, false, true, false, true, false]);
     }
 }

@@ -215,11 +215,13 @@ impl Human {
     fn run(&mut self, host: Option<&str>, event: &RunEvent) {
         match event {
             RunEvent::Began { .. } => {}
-            RunEvent::Waiting { holder } => {
-                let who = holder.as_ref().map_or("another run".into(), |holder| {
-                    format!("{} ({}, pid {})", holder.who, holder.what, holder.pid)
-                });
-                self.screen.line(host, &format!("waiting: the host is in use by {who}"));
+            RunEvent::Waiting { holder, waited } => {
+                let text = lines::of_waiting(holder.as_ref(), Duration::from_secs(*waited));
+                // Where something moves, that it still waits needs no line of its own.
+                match *waited > 0 && io::stderr().is_terminal() {
+                    true => self.screen.step(host, &text),
+                    false => self.screen.line(host, &text),
+                }
             }
             RunEvent::Provision { event } => self.provision(host, event),
             RunEvent::Test { event } => self.test(host, event),

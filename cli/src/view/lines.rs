@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use console::style;
-use toril_machine::{Difference, Facts};
+use toril_machine::{Difference, Facts, LockHolder};
 use toril_provisioner::{Check, CheckState, Event as ProvisionEvent};
 use toril_runner::{ProbeResult, ProbeState};
 
@@ -21,6 +21,17 @@ pub(super) fn of_measured(value: &Difference) -> String {
 fn change(Difference { name, before, after }: &Difference) -> String {
     let words = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
     format!("{name}: {} → {}", words(before), words(after))
+}
+
+/// Who holds a host that is waited for.
+pub(super) fn of_waiting(holder: Option<&LockHolder>, waited: Duration) -> String {
+    let who = holder.map_or("another run".into(), |holder| {
+        format!("{} ({}, pid {})", holder.who, holder.what, holder.pid)
+    });
+    match waited.as_secs() / 60 {
+        0 => format!("waiting: the host is in use by {who}"),
+        minutes => format!("waiting for {minutes} min now: the host is in use by {who}"),
+    }
 }
 
 pub(super) fn of_check(check: &Check) -> Vec<String> {
@@ -100,5 +111,19 @@ pub(super) fn of_fetch(event: &ProvisionEvent) -> Vec<String> {
             )]
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_host_is_waited_for_is_told_after_a_minute() {
+        let (who, what) = ("ci@builder".to_owned(), "verify".to_owned());
+        let holder = LockHolder { who, what, since: 0, pid: 7 };
+        let text = |holder, seconds| of_waiting(holder, Duration::from_secs(seconds));
+        assert_eq!(text(Some(&holder), 59), "waiting: the host is in use by ci@builder (verify, pid 7)");
+        assert_eq!(text(None, 185), "waiting for 3 min now: the host is in use by another run");
     }
 }
