@@ -3,4 +3,5 @@
 mod git;
 mod supply;
 
+pub(crate) use git::Git;
 pub(crate) use supply::Supply;

@@ -2,24 +2,58 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use crate::program::{TORIL, Toril};
+use crate::program::{Finished, TORIL, Toril};
 use crate::seen::Place;
 
 #[test]
 fn what_a_project_begins_with() {
     let place = Place::empty();
     let said = place.seen(&["init", "ci@127.0.0.1:1", "--ci", "github"]);
-    insta::assert_snapshot!(said);
-    // All of it is read before the host is contacted, which is not there: status 1, not 2.
-    for arguments in [&["init", "--quiet"][..], &["add", "--all"]] {
-        let git = Command::new("git").args(arguments).current_dir(place.path()).status();
-        assert!(git.unwrap().success());
-    }
-    let test = Toril::new(&["test"]).dir(&place.path());
-    test.run().exits(1).shows("ci-host").shows("suite.toml");
+    // Whoever runs the tests.
+    insta::with_settings!({ filters => [("  sudo toril", "  toril")] }, { insta::assert_snapshot!(said) });
     assert!(place.path().join(".github/workflows/toril.yml").exists());
+}
+
+/// A line that is to be typed, as a shell takes it; `toril` is the program under test.
+fn typed(line: &str, more: &str, place: &Path) -> Finished {
+    let line = format!("toril() {{ {TORIL} \"$@\"; }}; {line}{more}");
+    Toril::of(Path::new("sh"), &["-c", &line]).dir(place).run()
+}
+
+#[test]
+fn what_it_says_to_type_next_works() {
+    for dir in [".", "my project"] {
+        let place = Place::empty();
+        let call = ["init", "ci@127.0.0.1:1", "--dir", dir];
+        let said = Toril::new(&call).dir(&place.path()).run().exits(0).stdout;
+        let lines: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        let last = lines.len() - 1;
+        assert!(lines[last - 1].ends_with("toril up sandbox"), "{said}");
+        let enter = if dir == "." { "" } else { lines[0] };
+        assert_eq!(lines[last - 2], "git init && git add --all", "{said}");
+        // All of it is read before the host is contacted, which is not there: status 1, not 2.
+        let up = |typed_before: &str| {
+            let before: Vec<&str> =
+                [enter, typed_before].into_iter().filter(|line| !line.is_empty()).collect();
+            typed(&[&before[..], &[lines[last]]].concat().join(" && "), " --yes", &place.path())
+        };
+        up("").exits(2).shows("cannot make the suite's source ready");
+        up(lines[last - 2]).exits(1).shows("ci-host").shows("suite.toml");
+    }
+}
+
+#[test]
+fn git_is_told_of_where_it_knows_nothing_and_only_there() {
+    let place = Place::empty();
+    let git = |arguments: &[&str]| {
+        Toril::of(Path::new("git"), arguments).dir(&place.path()).run().exits(0);
+    };
+    git(&["init", "--quiet"]);
+    let init = |dir: &str| Toril::new(&["init", "h", "--dir", dir]).dir(&place.path()).run().exits(0);
+    init("a").shows("\n  git add --all\n").hides("git init");
+    git(&["add", "--all"]);
+    init("b").hides("git");
 }
 
 #[test]

@@ -4,18 +4,18 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use toril_inventory::{Ssh, is_reserved};
 
 use super::UsageError;
 use crate::arguments::{Ci, Init};
 use crate::exit::Status;
+use crate::source::Git;
 
 /// For documentation, and nobody's: RFC 5737.
 const SOMEWHERE: &str = "203.0.113.7";
 /// Whom the images of Debian's clouds log in.
 const SOMEBODY: &str = "debian";
-
-const NEXT: &str = "\nTry it without a host: toril up sandbox\nOn the host itself:    toril up ci-host\n";
 
 const SECRETS: &str = "\nThe workflow wants two secrets:
   TORIL_SSH_KEY   the private key that logs in to the host. Make one for CI alone, which is no file of the project:
@@ -70,13 +70,46 @@ pub(super) fn init(arguments: &Init) -> Result<Status, UsageError> {
     if host.is_empty() {
         said.push_str(&format!("\nReplace {SOMEWHERE} in inventory.toml by your host's address.\n"));
     }
-    said.push_str(NEXT);
+    said.push_str(&next(&arguments.dir));
     if arguments.ci.is_some() {
         said.push_str(SECRETS);
     }
     // There is nobody left to tell if this fails.
     drop(io::stdout().write_all(said.as_bytes()));
     Ok(Status::Fine)
+}
+
+/// What to type next, in lines that work as they stand.
+fn next(directory: &Path) -> String {
+    let mut text = String::new();
+    if directory != Path::new(".") {
+        text.push_str(&format!("\nGo on there:\n  cd {}\n", in_shell(&directory.display().to_string())));
+    }
+    let known = Git::at(directory).root().and_then(|root| Git::at(&root).tracked());
+    let add = match known {
+        Ok(files) if !files.is_empty() => None,
+        Ok(_) => Some("git add --all"),
+        Err(_) => Some("git init && git add --all"),
+    };
+    if let Some(add) = add {
+        text.push_str(&format!(
+            "\nTested is what git knows of the project, which is nothing yet:\n  {add}\n"
+        ));
+    }
+    let sudo = if geteuid().is_root() { "" } else { "sudo " };
+    text.push_str(&format!(
+        "\nTry it without a host:\n  {sudo}toril up sandbox\nOn the host itself:\n  toril up ci-host\n"
+    ));
+    text
+}
+
+/// A word of a shell's line.
+fn in_shell(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._+-".contains(&byte);
+    match word.bytes().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 fn parse(host: &str) -> Result<Ssh, UsageError> {
