@@ -8,11 +8,14 @@ use std::process::{Command, Stdio};
 #[must_use]
 pub fn login_name() -> Option<String> {
     let variable = |name: &&str| std::env::var(name).ok().filter(|name| !name.is_empty());
-    ["USER", "LOGNAME"].iter().find_map(variable).or_else(|| {
-        let id = rustix::process::getuid().as_raw().to_string();
-        let local = || fs::read_to_string("/etc/passwd").ok().and_then(|text| name_in(&text, &id));
-        local().or_else(|| name_in(&ask_database(&id)?, &id))
-    })
+    ["USER", "LOGNAME"].iter().find_map(variable).or_else(database_name)
+}
+
+/// The login name of this program's user as the user database has it.
+pub(super) fn database_name() -> Option<String> {
+    let id = rustix::process::getuid().as_raw().to_string();
+    let local = || fs::read_to_string("/etc/passwd").ok().and_then(|text| name_in(&text, &id));
+    local().or_else(|| name_in(&ask_database(&id)?, &id))
 }
 
 /// `getent` is asked, as a static program must not load the modules of the system's database.

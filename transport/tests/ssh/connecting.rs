@@ -16,6 +16,7 @@ by_both!(
     each_failure_has_its_message,
     an_sshd_that_turns_some_away_is_asked_again,
     a_host_is_reached_by_the_configuration_that_names_it,
+    file_names_with_tokens_mean_the_same_files_to_both,
 );
 
 async fn failure(ssh: &Ssh) -> ConnectError {
@@ -272,4 +273,28 @@ async fn a_host_is_reached_by_the_configuration_that_names_it() {
         2,
         "the jump host is one of that file as well"
     );
+}
+
+async fn file_names_with_tokens_mean_the_same_files_to_both() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let (file, port) = (at.join("tokens_config"), server.ssh.port.unwrap());
+    let text = format!(
+        "Host Lab-1\n HostName 127.0.7.1\n Port {port}\n User root\n IdentityFile {0}/%n%%key\n\
+         UserKnownHostsFile {0}/%k-%n-%h-%p-%r-%u-%i\n",
+        at.display()
+    );
+    fs::write(&file, text).unwrap();
+    fs::copy(at.join("id"), at.join("Lab-1%key")).unwrap();
+    let known = at.join(format!("Lab-1-Lab-1-127.0.7.1-{port}-root-root-0"));
+    fs::copy(at.join("known_hosts"), &known).unwrap();
+    let ssh = Ssh { host: "Lab-1".into(), config: Some(file), ..Ssh::default() };
+    connect(&host(ssh.clone()), &options()).await.unwrap().close().await;
+    let other = fs::read_to_string(at.join("other.pub")).unwrap();
+    fs::write(&known, format!("[127.0.7.1]:{port} {other}")).unwrap();
+    let error = failure(&ssh).await;
+    assert!(matches!(&error, ConnectError::HostKeyChanged { .. }), "{error:?}");
 }

@@ -149,7 +149,7 @@ async fn enter(
                 return Err(unknown());
             }
             let offered = look(&record).offered.clone();
-            let (Some(offered), Some(file)) = (offered, hop.known_hosts.first()) else {
+            let (Some(offered), Some(file)) = (offered, &hop.learns) else {
                 return Err(unknown());
             };
             known_hosts::learn(file, &hop.name(), &offered)

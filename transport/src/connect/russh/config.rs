@@ -7,7 +7,7 @@ use std::path::Path;
 use toril_inventory::{SshConfig, SshConfigItem, SshConfigLine};
 
 use super::super::error::ConnectError;
-use super::pattern::any_matches;
+use super::pattern::{any_matches, any_matches_host};
 
 /// What holds for a host. The first value of each counts, except of identities.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,9 +87,15 @@ impl Config {
         Ok(())
     }
 
+    /// What is connected to, where `host` was given.
+    pub(super) fn real_name(&self, host: &str) -> String {
+        let name = self.host_name.as_ref();
+        name.map_or_else(|| host.to_owned(), |name| name.replace("%h", host).replace("%%", "%"))
+    }
+
     /// Whether the conditions of a `Match` hold. Not all are understood; what one of them rules out does not matter.
     fn condition(&self, line: &SshConfigLine, host: &str) -> Holds {
-        let name = self.host_name.as_ref().map_or_else(|| host.to_owned(), |name| name.replace("%h", host));
+        let name = self.real_name(host);
         let mut all = Holds::Yes;
         let mut words = line.words.iter().map(String::as_str);
         while let Some(word) = words.next() {
@@ -114,7 +120,7 @@ impl Config {
                     continue;
                 }
             };
-            let matches = any_matches(words.next().unwrap_or_default().split(','), text);
+            let matches = any_matches_host(words.next().unwrap_or_default().split(','), text);
             all = all.and(Holds::of(matches == wanted));
         }
         all
@@ -251,6 +257,7 @@ mod tests {
             ("all", Some(99)),
             ("host 203.0.113.*", Some(99)),
             ("originalhost web,db", Some(99)),
+            ("originalhost WEB", Some(99)),
             ("!originalhost db", Some(99)),
             ("originalhost db", None),
             ("originalhost db exec \"true\"", None),

@@ -11,7 +11,7 @@ use russh::keys::{PublicKey, parse_public_key_base64};
 use sha1::Sha1;
 
 use super::super::error::ConnectError;
-use super::pattern::any_matches;
+use super::pattern::any_matches_host;
 
 /// A line about the host.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub(super) struct Known(Vec<Entry>);
 
 /// The name of a host in known_hosts.
 pub(super) fn name(host: &str, port: u16) -> String {
-    let host = host.to_lowercase();
+    let host = host.to_ascii_lowercase();
     if port == 22 { host } else { format!("[{host}]:{port}") }
 }
 
@@ -137,7 +137,7 @@ fn is_about(names: &str, name: &str) -> bool {
     if let Some(hashed) = names.strip_prefix("|1|") {
         return hash_matches(hashed, name);
     }
-    any_matches(names.split(','), name)
+    any_matches_host(names.split(','), name)
 }
 
 /// `SALT|HASH`: a name that only who knows it can recognise.
@@ -194,6 +194,11 @@ mod tests {
             (format!("#h {A}\n"), "h", 22, "Unknown"),
             (format!("x,*.example.com\t{A}"), "a.example.com", 22, "Known"),
             (format!("*,!h {A}"), "h", 22, "Unknown"),
+            // The case of letters says nothing, as in OpenSSH.
+            (format!("Web-1 {A}\n"), "web-1", 22, "Known"),
+            (format!("[Web-1]:23 {B}\n"), "wEB-1", 23, "Changed"),
+            (format!("web-1 {A}\n@revoked Web-* {A}\n"), "web-1", 22, "Revoked"),
+            (format!("*,!Gate {A}"), "gate", 22, "Unknown"),
             (hashed, "example.com", 22, "Known"),
             (format!("# c\nh {B}\n"), "h", 22, "Changed { place: \"f, line 2\""),
             // Another line that knows it is enough.

@@ -13,6 +13,7 @@ mod pattern;
 mod process;
 mod route;
 mod secrets;
+mod tokens;
 
 pub(super) use client::Client;
 pub use route::{Route, route};

@@ -42,6 +42,12 @@ pub(super) fn any_matches<'a>(patterns: impl IntoIterator<Item = &'a str>, text:
     found
 }
 
+/// The same of a host's name, in which large and small letters are alike.
+pub(super) fn any_matches_host<'a>(patterns: impl IntoIterator<Item = &'a str>, host: &str) -> bool {
+    let patterns: Vec<String> = patterns.into_iter().map(str::to_ascii_lowercase).collect();
+    any_matches(patterns.iter().map(String::as_str), &host.to_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -64,6 +70,8 @@ mod tests {
         }
         assert!(!any_matches(["*", "!secret"], "secret"));
         assert!(any_matches(["!secret", "*"], "open"));
+        assert!(!any_matches(["Open"], "open") && any_matches_host(["OP*"], "Open"));
+        assert!(!any_matches_host(["*", "!Secret"], "secret"));
     }
 
     proptest! {

@@ -9,9 +9,12 @@ use super::super::error::ConnectError;
 use super::super::user::login_name;
 use super::config::Config;
 use super::known_hosts::{Known, name};
+use super::tokens::{Tokens, home};
 
 /// Jump hosts may have jump hosts of their own, but not without end.
 const MOST_HOPS: usize = 8;
+/// The known_hosts files of all users.
+const GLOBAL: [&str; 2] = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
 
 /// A machine on the way, the host itself included.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub(super) struct Hop {
     /// Keys of the agent are offered only if they are those of the files.
     pub(super) only: bool,
     pub(super) known_hosts: Vec<PathBuf>,
+    /// The one to which new keys are added.
+    pub(super) learns: Option<PathBuf>,
     /// The known_hosts file was named for this host: no key is asked about.
     pub(super) strict: bool,
     /// Fingerprints that take the place of known_hosts.
@@ -142,37 +147,33 @@ impl Way<'_> {
 }
 
 fn hop(ssh: &Ssh, config: Config) -> Result<Hop, ConnectError> {
-    let host = config.host_name.map_or_else(|| ssh.host.clone(), |name| name.replace("%h", &ssh.host));
+    let host = config.real_name(&ssh.host);
     let user = ssh.user.clone().or(config.user).or_else(login_name);
     let user = user.ok_or_else(|| ConnectError::NoLogin { host: ssh.host.clone() })?;
-    let expand = |text: &String| expand(text, &host, &user);
+    let port = ssh.port.or(config.port).unwrap_or(22);
+    let tokens = Tokens { given: &ssh.host, host: &host, port, user: &user };
+    let files = |names: &[String]| -> Result<Vec<PathBuf>, ConnectError> {
+        names.iter().filter(|name| !is_none(name)).map(|name| tokens.file(name)).collect()
+    };
     let (identities, named) = match &ssh.identity {
         Some(file) => (vec![file.clone()], true),
-        None if config.identities.is_empty() => {
-            let usual = ["id_ed25519", "id_ecdsa", "id_rsa"];
-            (home().iter().flat_map(|home| usual.map(|name| home.join(".ssh").join(name))).collect(), false)
-        }
-        None => (config.identities.iter().map(expand).collect(), false),
+        None if config.identities.is_empty() => (of_home(&["id_ed25519", "id_ecdsa", "id_rsa"]), false),
+        None => (files(&config.identities)?, false),
     };
-    let known_hosts = match (&ssh.known_hosts, config.known_hosts) {
-        (Some(file), _) => vec![file.clone()],
-        (None, Some(files)) => {
-            let mut files: Vec<PathBuf> = files.iter().map(expand).collect();
-            files.extend(global());
-            files
-        }
-        (None, None) => {
-            let usual = ["known_hosts", "known_hosts2"];
-            let mine = home().into_iter().flat_map(|home| usual.map(|name| home.join(".ssh").join(name)));
-            mine.chain(global()).collect()
-        }
+    let (mut known_hosts, global) = match (&ssh.known_hosts, &config.known_hosts) {
+        (Some(file), _) => (vec![file.clone()], Vec::new()),
+        (None, Some(names)) => (files(names)?, GLOBAL.map(PathBuf::from).into()),
+        (None, None) => (of_home(&["known_hosts", "known_hosts2"]), GLOBAL.map(PathBuf::from).into()),
     };
+    let learns = known_hosts.first().cloned();
+    known_hosts.extend(global);
     Ok(Hop {
-        port: ssh.port.or(config.port).unwrap_or(22),
+        port,
         only: named || config.identities_only,
         named,
         identities,
         known_hosts,
+        learns,
         strict: ssh.known_hosts.is_some(),
         pins: ssh.host_key.clone(),
         also: Vec::new(),
@@ -183,19 +184,13 @@ fn hop(ssh: &Ssh, config: Config) -> Result<Hop, ConnectError> {
     })
 }
 
-fn global() -> [PathBuf; 2] {
-    ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"].map(PathBuf::from)
+/// Files of the user's own.
+fn of_home(names: &[&str]) -> Vec<PathBuf> {
+    let directory = home().map(|home| home.join(".ssh"));
+    directory.iter().flat_map(|directory| names.iter().map(|name| directory.join(name))).collect()
 }
 
-fn expand(text: &str, host: &str, user: &str) -> PathBuf {
-    let home = home().map_or_else(String::new, |home| home.display().to_string());
-    let text = match text.strip_prefix("~/") {
-        Some(rest) => format!("{home}/{rest}"),
-        None => text.to_owned(),
-    };
-    PathBuf::from(text.replace("%d", &home).replace("%h", host).replace("%r", user).replace("%%", "%"))
-}
-
-fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+/// Whether it stands for no file at all.
+fn is_none(name: &str) -> bool {
+    name.eq_ignore_ascii_case("none")
 }
