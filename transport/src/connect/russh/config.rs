@@ -144,8 +144,10 @@ impl Config {
                 self.identities_only |= one.eq_ignore_ascii_case("yes");
                 Taken::Yes
             }
+            // The first that is said of a proxy counts, of either sort.
+            "proxycommand" if one.eq_ignore_ascii_case("none") => first(&mut self.jump, Some(one)),
             // Without these another host would be reached, or another name looked up.
-            "proxycommand" if !one.eq_ignore_ascii_case("none") && self.jump.is_none() => Taken::Needed,
+            "proxycommand" if self.jump.is_none() => Taken::Needed,
             "hostkeyalias" => Taken::Needed,
             _ => Taken::No,
         }

@@ -129,7 +129,7 @@ impl Way<'_> {
             // As in OpenSSH, the first one may be behind others.
             self.add(&jump, &Config { rekey: given.rekey, ..Config::default() }, number == 0)?;
         }
-        self.hops.push(hop(ssh, config)?);
+        self.hops.push(hop(ssh, given, config)?);
         Ok(())
     }
 
@@ -146,11 +146,12 @@ impl Way<'_> {
     }
 }
 
-fn hop(ssh: &Ssh, config: Config) -> Result<Hop, ConnectError> {
+/// `given`: what the command line says, which is stronger than the host's entry; `config` is that and what the files say.
+fn hop(ssh: &Ssh, given: &Config, config: Config) -> Result<Hop, ConnectError> {
     let host = config.real_name(&ssh.host);
-    let user = ssh.user.clone().or(config.user).or_else(login_name);
+    let user = given.user.clone().or(ssh.user.clone()).or(config.user).or_else(login_name);
     let user = user.ok_or_else(|| ConnectError::NoLogin { host: ssh.host.clone() })?;
-    let port = ssh.port.or(config.port).unwrap_or(22);
+    let port = given.port.or(ssh.port).or(config.port).unwrap_or(22);
     let tokens = Tokens { given: &ssh.host, host: &host, port, user: &user };
     let files = |names: &[String]| -> Result<Vec<PathBuf>, ConnectError> {
         names.iter().filter(|name| !is_none(name)).map(|name| tokens.file(name)).collect()
@@ -193,4 +194,40 @@ fn of_home(names: &[&str]) -> Vec<PathBuf> {
 /// Whether it stands for no file at all.
 fn is_none(name: &str) -> bool {
     name.eq_ignore_ascii_case("none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hops_of(config: &str, ssh: Ssh, ssh_options: &[&str]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
+        std::fs::write(&file, config).unwrap();
+        let ssh_options = ssh_options.iter().map(|option| (*option).to_owned()).collect();
+        let options = Options { ssh_options, ..Options::default() };
+        route(&Ssh { config: Some(file), ..ssh }, &options).unwrap().hops
+    }
+
+    #[test]
+    fn an_option_is_stronger_than_the_hosts_entry_and_that_than_the_configuration() {
+        let entry = Ssh { host: "h".into(), user: Some("entry".into()), port: Some(1), ..Ssh::default() };
+        let config = "User file\nPort 2\n";
+        assert_eq!(hops_of(config, entry.clone(), &["User=option", "Port=3"]), ["option@h port 3"]);
+        assert_eq!(hops_of(config, entry, &[]), ["entry@h port 1"]);
+        let bare = Ssh { host: "h".into(), ..Ssh::default() };
+        assert_eq!(hops_of(config, bare.clone(), &["Port=3"]), ["file@h port 3"]);
+        assert_eq!(hops_of(config, bare, &[]), ["file@h port 2"]);
+    }
+
+    #[test]
+    fn no_proxy_is_one_that_no_jump_host_takes_the_place_of() {
+        let ssh = Ssh { host: "h".into(), user: Some("u".into()), ..Ssh::default() };
+        let jumps = "Host h*\n ProxyJump gate\n";
+        let direct = format!("Host h\n ProxyCommand none\n{jumps} ProxyCommand nc %h %p\n");
+        assert_eq!(hops_of(&direct, ssh.clone(), &[]), ["u@h port 22"]);
+        assert_eq!(hops_of(jumps, ssh.clone(), &["ProxyCommand=none"]), ["u@h port 22"]);
+        let late = format!("{jumps}Host h\n ProxyCommand none\n");
+        assert_eq!(hops_of(&late, ssh, &["User=v"]).len(), 2, "the first one counts");
+    }
 }
