@@ -278,7 +278,7 @@ impl ConnectError {
                 "leave the choice out (--transport, `transport`), or use --transport russh; for OpenSSH, a key is named by identity or held by an agent, and a host key stands in known_hosts".into()
             }
             Self::Option { .. } => {
-                "it knows HostName, Port, User, IdentityFile, IdentitiesOnly, UserKnownHostsFile, ProxyJump and RekeyLimit; for others use --transport openssh".into()
+                "it knows HostName, Port, User, IdentityFile, IdentitiesOnly, IdentityAgent, UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking=yes, ProxyJump, ProxyCommand=none and RekeyLimit; for others use --transport openssh".into()
             }
             Self::Key { .. } => "look at the key: `ssh-keygen -yf FILE` reads it and shows its public half".into(),
             Self::JumpHost { error, .. } => error.remedy(),

@@ -17,6 +17,7 @@ by_both!(
     an_sshd_that_turns_some_away_is_asked_again,
     a_host_is_reached_by_the_configuration_that_names_it,
     file_names_with_tokens_mean_the_same_files_to_both,
+    a_key_that_all_users_know_is_known,
 );
 
 async fn failure(ssh: &Ssh) -> ConnectError {
@@ -297,4 +298,23 @@ async fn file_names_with_tokens_mean_the_same_files_to_both() {
     fs::write(&known, format!("[127.0.7.1]:{port} {other}")).unwrap();
     let error = failure(&ssh).await;
     assert!(matches!(&error, ConnectError::HostKeyChanged { .. }), "{error:?}");
+}
+
+async fn a_key_that_all_users_know_is_known() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let at = server.directory.path();
+    let file = at.join("global_config");
+    let ssh = Ssh { known_hosts: None, config: Some(file.clone()), ..server.ssh.clone() };
+    let with = |global: &str| {
+        let text = format!("UserKnownHostsFile none\nGlobalKnownHostsFile {}/{global}\n", at.display());
+        fs::write(&file, text).unwrap();
+    };
+    with("known_hosts");
+    connect(&host(ssh.clone()), &options()).await.unwrap().close().await;
+    with("nothing");
+    let error = failure(&ssh).await;
+    assert!(matches!(&error, ConnectError::UnknownHostKey { .. }), "{error:?}");
 }

@@ -130,3 +130,23 @@ fn the_built_in_client_asks_for_a_new_key() {
         assert_eq!(answered, answer != "known now", "{text}");
     }
 }
+
+#[test]
+fn the_built_in_client_asks_nothing_where_the_configuration_is_strict() {
+    if unable().is_some() {
+        return;
+    }
+    if which::which("script").is_err() {
+        println!("SKIPPED: a terminal is made with `script`, which is not here");
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let home = server.directory.path().join("strict");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    fs::write(home.join(".ssh/config"), "StrictHostKeyChecking yes\n").unwrap();
+    let ssh = Ssh { known_hosts: None, transport: Some(Transport::Russh), ..server.ssh.clone() };
+    let mut terminal = on_a_terminal("one", &[ssh]);
+    terminal.env("HOME", &home).env_remove("SSH_AUTH_SOCK");
+    let (text, answered) = asked_on_a_terminal(&mut terminal, &fingerprint(&server), "yes");
+    assert!(!answered && text.contains("UnknownHostKey"), "{text}");
+}

@@ -18,6 +18,12 @@ pub(super) struct Config {
     pub(super) identities: Vec<String>,
     pub(super) identities_only: bool,
     pub(super) known_hosts: Option<Vec<String>>,
+    /// Those of all users.
+    pub(super) global_known_hosts: Option<Vec<String>>,
+    /// Whether an unknown key is refused without a question.
+    pub(super) strict: Option<bool>,
+    /// The agent's socket, as `IdentityAgent` says it.
+    pub(super) agent: Option<String>,
     pub(super) jump: Option<String>,
     /// After how many bytes keys are exchanged anew.
     pub(super) rekey: Option<usize>,
@@ -135,6 +141,14 @@ impl Config {
             "port" => first(&mut self.port, one.parse().ok()),
             "proxyjump" => first(&mut self.jump, Some(one)),
             "userknownhostsfile" => first(&mut self.known_hosts, Some(words)),
+            "globalknownhostsfile" => first(&mut self.global_known_hosts, Some(words)),
+            "identityagent" => first(&mut self.agent, Some(one)),
+            "stricthostkeychecking" => {
+                let value = one.to_ascii_lowercase();
+                first(&mut self.strict, Some(value == "yes" || value == "true"));
+                // Nothing here accepts a key that nobody has seen.
+                if matches!(value.as_str(), "yes" | "true" | "ask") { Taken::Yes } else { Taken::No }
+            }
             "rekeylimit" => first(&mut self.rekey, size(&one)),
             "identityfile" => {
                 self.identities.push(one);
@@ -149,6 +163,8 @@ impl Config {
             // Without these another host would be reached, or another name looked up.
             "proxycommand" if self.jump.is_none() => Taken::Needed,
             "hostkeyalias" => Taken::Needed,
+            // These would refuse a host that is taken without them.
+            "revokedhostkeys" | "knownhostscommand" if !one.eq_ignore_ascii_case("none") => Taken::Needed,
             _ => Taken::No,
         }
     }
@@ -244,12 +260,29 @@ mod tests {
         assert!(of(text, "b").unwrap_err().contains("line 4"));
         assert!(of(text, "c").unwrap_err().contains("Match user x (c, line 7)"));
         assert_eq!(of(text, "d").unwrap().port, Some(1), "it has a port already");
+        for refuses in ["RevokedHostKeys /etc/ssh/revoked", "KnownHostsCommand /usr/bin/keys %H"] {
+            assert!(of(refuses, "h").unwrap_err().contains(refuses), "{refuses}");
+        }
+        assert_eq!(of("RevokedHostKeys none\nKnownHostsCommand none\n", "h").unwrap(), Config::default());
         let forwards = "Match exec true\n ForwardAgent yes\n LocalForward 1 h:1\n";
         assert_eq!(of(forwards, "c").unwrap(), Config::default(), "it leads nowhere else");
         let options = |text: &str| Config::of_options(&[text.to_owned()]);
         assert_eq!(options("RekeyLimit=2M").unwrap().rekey, Some(2 << 20));
-        for wrong in ["StrictHostKeyChecking=no", "Port=x", "nonsense", ""] {
+        assert_eq!(options("StrictHostKeyChecking=yes").unwrap().strict, Some(true));
+        for wrong in ["StrictHostKeyChecking=no", "RevokedHostKeys=/x", "Port=x", "nonsense", ""] {
             assert!(matches!(options(wrong), Err(ConnectError::Option { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn whether_a_new_key_is_asked_about_is_said_by_the_first() {
+        for (text, expected) in [
+            ("StrictHostKeyChecking yes\n", Some(true)),
+            ("StrictHostKeyChecking ask\nStrictHostKeyChecking yes\n", Some(false)),
+            ("StrictHostKeyChecking accept-new\nStrictHostKeyChecking yes\n", Some(false)),
+            ("", None),
+        ] {
+            assert_eq!(of(text, "h").unwrap().strict, expected, "{text}");
         }
     }
 

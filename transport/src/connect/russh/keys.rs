@@ -50,7 +50,7 @@ impl Keys {
             }
             return Ok(keys);
         }
-        let held = keys.ask_agent().await;
+        let held = keys.ask_agent(hop.agent.as_deref()).await;
         let mut offered = Vec::new();
         for file in &hop.identities {
             keys.add_file(file, hop, &held, interactive, &mut offered).await?;
@@ -76,12 +76,10 @@ impl Keys {
     }
 
     /// The keys that an agent holds, if there is one.
-    async fn ask_agent(&mut self) -> Vec<(PublicKey, String)> {
-        let Some(socket) = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()) else {
-            return Vec::new();
-        };
+    async fn ask_agent(&mut self, socket: Option<&Path>) -> Vec<(PublicKey, String)> {
+        let Some(socket) = socket else { return Vec::new() };
         let asked = async {
-            let mut agent = AgentClient::connect_uds(&socket).await?;
+            let mut agent = AgentClient::connect_uds(socket).await?;
             let identities = agent.request_identities().await?;
             Ok::<_, russh::keys::Error>((agent, identities))
         };
@@ -95,8 +93,7 @@ impl Keys {
                 keys.collect()
             }
             Err(error) => {
-                let socket = Path::new(&socket).display();
-                self.notes.push(format!("the agent of SSH_AUTH_SOCK ({socket}) did not answer: {error}"));
+                self.notes.push(format!("the agent at {} did not answer: {error}", socket.display()));
                 Vec::new()
             }
         }

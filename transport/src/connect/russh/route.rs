@@ -31,12 +31,14 @@ pub(super) struct Hop {
     pub(super) known_hosts: Vec<PathBuf>,
     /// The one to which new keys are added.
     pub(super) learns: Option<PathBuf>,
-    /// The known_hosts file was named for this host: no key is asked about.
+    /// The known_hosts file was named for this host, or it is wanted so: no key is asked about.
     pub(super) strict: bool,
     /// Fingerprints that take the place of known_hosts.
     pub(super) pins: Vec<String>,
     /// Fingerprints that are right beside those.
     pub(super) also: Vec<String>,
+    /// The socket of the agent that holds keys.
+    pub(super) agent: Option<PathBuf>,
     /// It is on the way to the host that is meant.
     pub(super) is_jump: bool,
     pub(super) rekey: Option<usize>,
@@ -161,13 +163,18 @@ fn hop(ssh: &Ssh, given: &Config, config: Config) -> Result<Hop, ConnectError> {
         None if config.identities.is_empty() => (of_home(&["id_ed25519", "id_ecdsa", "id_rsa"]), false),
         None => (files(&config.identities)?, false),
     };
-    let (mut known_hosts, global) = match (&ssh.known_hosts, &config.known_hosts) {
-        (Some(file), _) => (vec![file.clone()], Vec::new()),
-        (None, Some(names)) => (files(names)?, GLOBAL.map(PathBuf::from).into()),
-        (None, None) => (of_home(&["known_hosts", "known_hosts2"]), GLOBAL.map(PathBuf::from).into()),
+    let mut known_hosts = match (&ssh.known_hosts, &config.known_hosts) {
+        (Some(file), _) => vec![file.clone()],
+        (None, Some(names)) => files(names)?,
+        (None, None) => of_home(&["known_hosts", "known_hosts2"]),
     };
     let learns = known_hosts.first().cloned();
-    known_hosts.extend(global);
+    if ssh.known_hosts.is_none() {
+        known_hosts.extend(match &config.global_known_hosts {
+            Some(names) => files(names)?,
+            None => GLOBAL.map(PathBuf::from).into(),
+        });
+    }
     Ok(Hop {
         port,
         only: named || config.identities_only,
@@ -175,7 +182,8 @@ fn hop(ssh: &Ssh, given: &Config, config: Config) -> Result<Hop, ConnectError> {
         identities,
         known_hosts,
         learns,
-        strict: ssh.known_hosts.is_some(),
+        strict: ssh.known_hosts.is_some() || config.strict == Some(true),
+        agent: agent(config.agent.as_deref(), &tokens)?,
         pins: ssh.host_key.clone(),
         also: Vec::new(),
         is_jump: false,
@@ -183,6 +191,18 @@ fn hop(ssh: &Ssh, given: &Config, config: Config) -> Result<Hop, ConnectError> {
         host,
         user,
     })
+}
+
+/// The agent's socket: what `IdentityAgent` says of it, else what the environment says.
+fn agent(named: Option<&str>, tokens: &Tokens) -> Result<Option<PathBuf>, ConnectError> {
+    match named {
+        Some(name) if is_none(name) => Ok(None),
+        Some(name) if name.starts_with('$') => {
+            Err(ConnectError::NeedsOpenssh { what: format!("IdentityAgent {name}") })
+        }
+        Some(name) if name != "SSH_AUTH_SOCK" => tokens.file(name).map(Some),
+        _ => Ok(std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from)),
+    }
 }
 
 /// Files of the user's own.
