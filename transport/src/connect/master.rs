@@ -32,6 +32,8 @@ const PREFIX: &str = "toril-ssh-";
 const OWNER: &str = "owner";
 /// Longest directory: ssh binds its socket under a longer temporary name, and a socket's path has 108 bytes.
 const LONGEST: usize = 60;
+/// How long a login may take in which ssh asks somebody: longer than a host waits for it (`LoginGraceTime`, two minutes).
+const ANSWERS: Duration = Duration::from_secs(600);
 /// How long the master stays when the program that started it was killed, in seconds.
 const PERSIST: u32 = 10;
 
@@ -241,10 +243,8 @@ async fn run(
     interactive: bool,
 ) -> Result<ExitStatus, ConnectError> {
     let mut child = command.spawn().map_err(ConnectError::Run)?;
-    if interactive {
-        return child.wait().await.map_err(ConnectError::Run);
-    }
-    match tokio::time::timeout(options.connect_timeout + LOGIN, child.wait()).await {
+    let limit = if interactive { ANSWERS } else { options.connect_timeout + LOGIN };
+    match tokio::time::timeout(limit, child.wait()).await {
         Ok(status) => status.map_err(ConnectError::Run),
         Err(_) => Err(ConnectError::TimedOut {
             place: ssh.host.clone(),

@@ -159,17 +159,8 @@ async fn enter(
         }
         Err((error, _)) => return Err(error),
     };
-    let late = || ConnectError::TimedOut {
-        place: hop.place(),
-        during: ": it took the connection, but the login did not finish",
-    };
-    // Whoever types a passphrase has time.
-    let authenticated = match interactive {
-        true => login::log_in(&mut handle, hop, true).await?,
-        false => timeout(options.connect_timeout + LOGIN, login::log_in(&mut handle, hop, false))
-            .await
-            .map_err(|_| late())??,
-    };
+    let limit = options.connect_timeout + LOGIN;
+    let authenticated = login::log_in(&mut handle, hop, interactive, limit).await?;
     Ok((handle, record, authenticated))
 }
 

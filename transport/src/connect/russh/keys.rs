@@ -5,11 +5,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKey, PublicKey, decode_secret_key};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::super::error::ConnectError;
@@ -38,8 +40,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Gathers them. `interactive`: a passphrase may be asked for.
-    pub(super) async fn gather(hop: &Hop, interactive: bool) -> Result<Keys, ConnectError> {
+    /// Gathers them. `interactive`: a passphrase may be asked for. `limit`: how long the agent may take.
+    pub(super) async fn gather(hop: &Hop, interactive: bool, limit: Duration) -> Result<Keys, ConnectError> {
         let mut keys = Keys::default();
         if let Some(text) = secrets::key().filter(|_| !hop.named) {
             let name = format!("the key in {KEY_VARIABLE}");
@@ -50,7 +52,7 @@ impl Keys {
             }
             return Ok(keys);
         }
-        let held = keys.ask_agent(hop.agent.as_deref()).await;
+        let held = keys.ask_agent(hop.agent.as_deref(), limit).await;
         let mut offered = Vec::new();
         for file in &hop.identities {
             keys.add_file(file, hop, &held, interactive, &mut offered).await?;
@@ -76,14 +78,18 @@ impl Keys {
     }
 
     /// The keys that an agent holds, if there is one.
-    async fn ask_agent(&mut self, socket: Option<&Path>) -> Vec<(PublicKey, String)> {
+    async fn ask_agent(&mut self, socket: Option<&Path>, limit: Duration) -> Vec<(PublicKey, String)> {
         let Some(socket) = socket else { return Vec::new() };
         let asked = async {
             let mut agent = AgentClient::connect_uds(socket).await?;
             let identities = agent.request_identities().await?;
             Ok::<_, russh::keys::Error>((agent, identities))
         };
-        match asked.await {
+        let answered = match timeout(limit, asked).await {
+            Ok(answered) => answered.map_err(|error| error.to_string()),
+            Err(_) => Err("no word in time".into()),
+        };
+        match answered {
             Ok((agent, identities)) => {
                 self.agent = Some(agent);
                 let keys = identities.into_iter().filter_map(|identity| match identity {
@@ -214,4 +220,29 @@ fn is_open(file: &Path) -> bool {
 
 fn label(name: &str, key: &PublicKey) -> String {
     format!("{name} {} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use toril_inventory::Ssh;
+
+    use super::super::super::Options;
+    use super::super::route::hops;
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn an_agent_that_says_nothing_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, config) = (directory.path().join("agent"), directory.path().join("config"));
+        let _silent = UnixListener::bind(&socket).unwrap();
+        let text = format!("IdentityAgent {}\nIdentityFile none\n", socket.display());
+        fs::write(&config, text).unwrap();
+        let ssh = Ssh { host: "h".into(), user: Some("u".into()), config: Some(config), ..Ssh::default() };
+        let hop = hops(&ssh, &Options::default()).unwrap().remove(0);
+        let keys = Keys::gather(&hop, true, Duration::from_secs(75)).await.unwrap();
+        assert!(keys.agent.is_none() && keys.offers.is_empty());
+        assert!(keys.notes[0].contains("did not answer: no word in time"), "{:?}", keys.notes);
+    }
 }

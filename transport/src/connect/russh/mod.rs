@@ -3,6 +3,7 @@
 mod algorithms;
 mod ask;
 mod client;
+mod clock;
 mod config;
 mod guard;
 mod keys;
