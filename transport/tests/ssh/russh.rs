@@ -151,20 +151,22 @@ async fn keys_are_exchanged_anew_in_the_middle() {
     }
     connect_by(Transport::Russh);
     let server = Server::start(&Setup::default());
-    let often = Options { ssh_options: vec!["RekeyLimit=256K".into()], ..options() };
-    let connection = connect(&server.host(), &often).await.unwrap();
-    let mut channel = connection.start_agent(&echo_image(), &Sudo::default()).await.unwrap();
-    let size = 8 << 20;
-    channel.send(&serde_json::json!({"Make": size})).await.unwrap();
-    let mut received = 0;
-    while received < size {
-        match channel.receive::<String>().await.unwrap() {
-            Some(toril_transport::Incoming::Blob(piece)) => received += piece.len(),
-            other => panic!("{other:?}"),
+    // Such little limits must not make another exchange due with every packet.
+    for (limit, size) in [("256K", 8 << 20), ("16 1h", 1 << 20), ("0", 1 << 20)] {
+        let option = Options { ssh_options: vec![format!("RekeyLimit={limit}")], ..options() };
+        let connection = connect(&server.host(), &option).await.unwrap();
+        let mut channel = connection.start_agent(&echo_image(), &Sudo::default()).await.unwrap();
+        channel.send(&serde_json::json!({"Make": size})).await.unwrap();
+        let mut received = 0;
+        while received < size {
+            match channel.receive::<String>().await.unwrap() {
+                Some(toril_transport::Incoming::Blob(piece)) => received += piece.len(),
+                other => panic!("{limit}: {other:?}"),
+            }
         }
+        channel.close().await.unwrap();
+        connection.close().await;
     }
-    channel.close().await.unwrap();
-    connection.close().await;
 }
 
 /// A client in an environment of its own: no home but `home`, no ssh on its path.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{Config, Handle, connect_stream};
-use russh::{ChannelOpenFailure, Disconnect, Limits};
+use russh::{ChannelOpenFailure, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use toril_inventory::Ssh;
@@ -201,16 +201,11 @@ async fn shake_hands(
 }
 
 fn config(hop: &Hop, known: &Known) -> Config {
-    let mut limits = Limits::default();
-    if let Some(bytes) = hop.rekey {
-        limits.rekey_read_limit = bytes;
-        limits.rekey_write_limit = bytes;
-    }
     Config {
         preferred: algorithms::preferred(known),
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: SILENCE,
-        limits,
+        limits: hop.rekey.limits(),
         ..Config::default()
     }
 }

@@ -8,6 +8,7 @@ use toril_inventory::{SshConfig, SshConfigItem, SshConfigLine};
 
 use super::super::error::ConnectError;
 use super::pattern::{any_matches, any_matches_host};
+use super::rekey::Rekey;
 
 /// What holds for a host. The first value of each counts, except of identities.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,8 +26,7 @@ pub(super) struct Config {
     /// The agent's socket, as `IdentityAgent` says it.
     pub(super) agent: Option<String>,
     pub(super) jump: Option<String>,
-    /// After how many bytes keys are exchanged anew.
-    pub(super) rekey: Option<usize>,
+    pub(super) rekey: Option<Rekey>,
 }
 
 impl Config {
@@ -149,7 +149,7 @@ impl Config {
                 // Nothing here accepts a key that nobody has seen.
                 if matches!(value.as_str(), "yes" | "true" | "ask") { Taken::Yes } else { Taken::No }
             }
-            "rekeylimit" => first(&mut self.rekey, size(&one)),
+            "rekeylimit" => first(&mut self.rekey, Rekey::parse(&one, words.get(1).map(String::as_str))),
             "identityfile" => {
                 self.identities.push(one);
                 Taken::Yes
@@ -218,17 +218,6 @@ fn first<T>(slot: &mut Option<T>, value: Option<T>) -> Taken {
     Taken::Yes
 }
 
-/// Bytes, as in `1G`; `default` and what is no number is none.
-fn size(text: &str) -> Option<usize> {
-    let (digits, factor) = match text.chars().last()?.to_ascii_uppercase() {
-        'K' => (text.get(..text.len() - 1)?, 1 << 10),
-        'M' => (text.get(..text.len() - 1)?, 1 << 20),
-        'G' => (text.get(..text.len() - 1)?, 1 << 30),
-        _ => (text, 1),
-    };
-    digits.parse::<usize>().ok()?.checked_mul(factor)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -267,9 +256,10 @@ mod tests {
         let forwards = "Match exec true\n ForwardAgent yes\n LocalForward 1 h:1\n";
         assert_eq!(of(forwards, "c").unwrap(), Config::default(), "it leads nowhere else");
         let options = |text: &str| Config::of_options(&[text.to_owned()]);
-        assert_eq!(options("RekeyLimit=2M").unwrap().rekey, Some(2 << 20));
         assert_eq!(options("StrictHostKeyChecking=yes").unwrap().strict, Some(true));
-        for wrong in ["StrictHostKeyChecking=no", "RevokedHostKeys=/x", "Port=x", "nonsense", ""] {
+        for wrong in
+            ["StrictHostKeyChecking=no", "RevokedHostKeys=/x", "RekeyLimit=15", "Port=x", "nonsense", ""]
+        {
             assert!(matches!(options(wrong), Err(ConnectError::Option { .. })), "{wrong}");
         }
     }

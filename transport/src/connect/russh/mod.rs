@@ -12,6 +12,7 @@ mod login;
 mod network;
 mod pattern;
 mod process;
+mod rekey;
 mod route;
 mod secrets;
 mod tokens;

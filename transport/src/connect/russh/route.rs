@@ -9,6 +9,7 @@ use super::super::error::ConnectError;
 use super::super::user::login_name;
 use super::config::Config;
 use super::known_hosts::{Known, name};
+use super::rekey::Rekey;
 use super::tokens::{Tokens, home};
 
 /// Jump hosts may have jump hosts of their own, but not without end.
@@ -41,7 +42,7 @@ pub(super) struct Hop {
     pub(super) agent: Option<PathBuf>,
     /// It is on the way to the host that is meant.
     pub(super) is_jump: bool,
-    pub(super) rekey: Option<usize>,
+    pub(super) rekey: Rekey,
 }
 
 /// How a host is reached by the built-in client, as far as is known without connecting.
@@ -187,7 +188,7 @@ fn hop(ssh: &Ssh, given: &Config, config: Config) -> Result<Hop, ConnectError> {
         pins: ssh.host_key.clone(),
         also: Vec::new(),
         is_jump: false,
-        rekey: config.rekey,
+        rekey: config.rekey.unwrap_or_default(),
         host,
         user,
     })
