@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use toril_inventory::{Host, Reach};
+use toril_inventory::Host;
 use toril_machine::{Facts, Fingerprint};
 use toril_provisioner::{Bundle, Check, Depth, Finding, HostInfo, LockedHost, Plan, Survey, Traces};
 use toril_runner::KeptFolder;
@@ -94,13 +94,16 @@ impl Client {
     ) -> Result<(), ClientError> {
         let image = self.way.image.ready().await.map_err(StartError::from)?;
         let mut started = connection.start_agent(&image, &self.way.sudo).await;
-        if let (Err(StartError::ConnectionLost { .. } | StartError::Spawn { .. }), Reach::Ssh(ssh)) =
-            (&started, &self.host.reach)
-            && connection.is_reused()
-        {
-            // Lost while nobody used it, which only its use has shown.
-            toril_transport::disconnect(Some(ssh)).await?;
-            connection = toril_transport::connect(&self.host, options).await?;
+        let standing = match &started {
+            // While nobody used it, which only its use has shown: another one takes its place.
+            Err(StartError::ConnectionLost { .. }) => Some(options.standing),
+            // The host takes no further session over it (`MaxSessions`); those of others go on.
+            Err(StartError::Spawn { .. }) => Some(None),
+            _ => None,
+        };
+        if let Some(standing) = standing.filter(|_| connection.is_reused()) {
+            let options = toril_transport::Options { standing, ..options.clone() };
+            connection = toril_transport::connect(&self.host, &options).await?;
             started = connection.start_agent(&image, &self.way.sudo).await;
         }
         let channel = started?;

@@ -1,8 +1,9 @@
 //! Connections that stay for the next command.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ fn a_connection_stays_is_used_again_and_is_ended() {
     sleep(Duration::from_secs(1));
     signal("-KILL");
     asking.wait().exits(0).takes_at_most(Duration::from_secs(30));
-    assert_eq!(sockets().len(), 1, "others to that host are given up as well");
+    assert_eq!(sockets().len(), 1, "another one has taken its place");
 
     let ended = |finished: Finished| finished.exits(0).shows("ended ");
     ended(call(&["disconnect", &sandbox.host()]));
@@ -78,4 +79,41 @@ fn a_connection_stays_is_used_again_and_is_ended() {
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     call(&["facts", &sandbox.host(), "--standing", "5m"]).exits(1).shows("not yours alone");
     toril(&["facts", &sandbox.host()]).exits(0).takes_at_most(Duration::from_secs(30));
+}
+
+#[test]
+fn a_connection_that_has_all_the_sessions_it_may_have_is_left_to_those_who_use_it() {
+    if !by_openssh() {
+        return;
+    }
+    let Some(sandbox) = Sandbox::fresh("sessions") else { return };
+    sandbox.sudo("echo MaxSessions 1 >> /etc/ssh/sshd_config; kill -HUP 1; sleep 1");
+    let runtime = tempfile::tempdir().unwrap();
+    let place = runtime.path().to_str().unwrap();
+    let facts = || {
+        let call = Toril::new(&["facts", &sandbox.host(), "--standing", "5m", "--quiet"]);
+        call.env("XDG_RUNTIME_DIR", place).run().exits(0)
+    };
+    facts();
+    let sockets = || {
+        let entries = fs::read_dir(runtime.path().join("toril-0")).unwrap().flatten();
+        let sockets = entries.filter(|entry| entry.file_type().unwrap().is_socket());
+        sockets.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let first = sockets();
+    let mut user = Command::new("ssh")
+        .arg("-S")
+        .arg(&first[0])
+        .args(["standing", "echo here; exec cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    user.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+    facts();
+    assert_eq!(sockets(), first);
+    assert!(user.try_wait().unwrap().is_none(), "the session of another has ended");
+    drop(user.stdin.take());
+    assert!(user.wait().unwrap().success());
+    Toril::new(&["disconnect"]).env("XDG_RUNTIME_DIR", place).run().exits(0).shows("ended 1 connection");
 }

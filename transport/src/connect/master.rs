@@ -125,12 +125,11 @@ impl Master {
             .await;
         let mut child = match spawned {
             Ok(child) => child,
-            Err(openssh::Error::Disconnected) => {
-                return Err(StartError::ConnectionLost { reason: end(&read(&self.log)) });
-            }
-            Err(error) => {
+            // One that answers still holds its connection, on which the host takes no further session.
+            Err(error) if self.session.check().await.is_ok() => {
                 return Err(StartError::Spawn { doing: "opening a session over ssh", source: error.into() });
             }
+            Err(_) => return Err(StartError::ConnectionLost { reason: end(&read(&self.log)) }),
         };
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin().take(), child.stdout().take(), child.stderr().take())

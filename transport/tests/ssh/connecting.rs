@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::client::{STANDING, client, client_that, fingerprint, path_with_config};
 use crate::support::{Server, Setup, by_both, echo_image, host, options, transport, unable, wait, wait_on};
 use toril_inventory::{Ssh, Transport};
-use toril_transport::{ConnectError, Sudo, connect};
+use toril_transport::{ConnectError, Incoming, Options, StartError, Sudo, connect, disconnect};
 
 by_both!(
     each_failure_has_its_message,
@@ -107,6 +107,27 @@ async fn an_sshd_that_turns_some_away_is_asked_again() {
     let (connection, ()) = tokio::join!(connected(options), leaving);
     assert!(connection.facts().closed_before > 0, "{:?}", connection.facts());
     connection.close().await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_host_that_takes_no_further_session_is_not_lost() {
+    if unable().is_some() {
+        return;
+    }
+    let server = Server::start(&Setup { sshd: "MaxSessions 1\n", ..Setup::default() });
+    let standing = Options { standing: Some(Duration::from_secs(20)), ..options() };
+    let first = connect(&server.host(), &standing).await.unwrap();
+    let mut channel = first.start_agent(&echo_image(), &Sudo::default()).await.unwrap();
+    let second = connect(&server.host(), &standing).await.unwrap();
+    assert!(second.is_reused());
+    let error = second.start_agent(&echo_image(), &Sudo::default()).await.err().unwrap();
+    assert!(matches!(&error, StartError::Spawn { .. }), "{error:?}");
+    channel.send(&serde_json::json!("Who")).await.unwrap();
+    assert!(matches!(channel.receive::<String>().await.unwrap(), Some(Incoming::Message(_))));
+    channel.close().await.unwrap();
+    first.close().await;
+    second.close().await;
+    assert_eq!(disconnect(Some(&server.ssh)).await.unwrap(), 1);
 }
 
 /// The process id of the master behind a control socket.
