@@ -31,13 +31,14 @@ pub(super) fn block_on<T>(view: &View, work: impl AsyncFnOnce(Interrupts) -> T) 
             () = interrupts.second() => None,
         }
     });
-    done.ok_or_else(|| {
+    if done.is_none() {
         shown.leave();
-        // Closes the connections; what was begun on hosts goes on there.
-        drop(tasks);
-        drop(runtime);
-        exit(Status::Operation.number().into())
-    })
+    }
+    // Closes the connections; what was begun on hosts goes on there.
+    drop(tasks);
+    // Not by waiting for its threads: one may read an answer from the terminal that nobody gives any more.
+    runtime.shutdown_background();
+    done.ok_or_else(|| exit(Status::Operation.number().into()))
 }
 
 /// Does on a thread of its own what would keep all hosts from being worked on meanwhile.

@@ -21,6 +21,7 @@ mod main_job;
 mod many;
 mod modes;
 mod push;
+mod questions;
 mod read_only;
 mod releases;
 mod reports;

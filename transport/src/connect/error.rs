@@ -32,6 +32,17 @@ pub enum ConnectError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Another program makes the same standing connection, and does not get done.
+    #[error(
+        "the standing connection to {host} is still being made by another program{}",
+        holder.map(|id| format!(", process {id}")).unwrap_or_default()
+    )]
+    InTheMaking {
+        /// The host.
+        host: String,
+        /// The other program's process, where it is known.
+        holder: Option<u32>,
+    },
     /// The private key that was named is not there.
     #[error("the private key {} cannot be read", file.display())]
     Identity {
@@ -246,6 +257,9 @@ impl ConnectError {
             Self::NoSsh => "apt install openssh-client".into(),
             Self::ControlDirectory { .. } => {
                 "set XDG_RUNTIME_DIR or TMPDIR to a directory that is writable and has a short path".into()
+            }
+            Self::InTheMaking { .. } => {
+                "see whether it asks something on its terminal, or leave no connection open (--standing 0s)".into()
             }
             Self::Identity { .. } => "name the file of a private key that you may read".into(),
             Self::Run(_) => "see whether `ssh -V` works".into(),

@@ -1,7 +1,7 @@
 //! Connections that stay when their program has ended, for the next one to use.
 
-use std::fs;
-use std::io;
+use std::fs::{self, TryLockError};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 use toril_inventory::Ssh;
 
-use super::Options;
 use super::error::ConnectError;
+use super::{LOGIN, Options};
 
 /// Longest path of a control socket: a socket's path has 108 bytes with the zero at its end, and ssh binds it under a name
 /// that is 17 bytes longer first. One with three bytes less still is a path for every program that looks at it.
@@ -21,6 +22,8 @@ const LONGEST: usize = 104 - SUFFIX;
 const SUFFIX: usize = 17;
 /// Digits of the name of a connection.
 const DIGITS: usize = 12;
+/// How long until a lock is asked for again.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How long ssh may take to end a connection.
 const END: Duration = Duration::from_secs(5);
 
@@ -33,21 +36,18 @@ pub(super) struct Standing {
 
 impl Standing {
     /// The place of the connection to this host by these options, where `meaning` is what ssh makes of them. Waits while
-    /// another program makes it; by a thread, since the kernel is asked to wait.
+    /// another program makes it, as long as that may take where nobody is asked anything.
     pub(super) async fn of(ssh: &Ssh, options: &Options, meaning: String) -> Result<Standing, ConnectError> {
-        let (ssh, options) = (ssh.clone(), options.clone());
-        let place = tokio::task::spawn_blocking(move || Standing::wait_for(&ssh, &options, &meaning));
-        place.await.map_err(|error| ConnectError::Run(io::Error::other(error)))?
-    }
-
-    fn wait_for(ssh: &Ssh, options: &Options, meaning: &str) -> Result<Standing, ConnectError> {
         let directory = directory()?;
-        let name = name(ssh, options, meaning);
+        let name = name(ssh, options, &meaning);
         let file = |end: &str| directory.join(format!("{name}{end}"));
         let failed =
             |source| ConnectError::ControlDirectory { directory: directory.display().to_string(), source };
-        let lock = fs::File::create(file(".lock")).map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        let limit = options.connect_timeout + LOGIN;
+        let lock = lock(&file(".lock"), limit).await.map_err(|error| match error {
+            NotLocked::Held(holder) => ConnectError::InTheMaking { host: ssh.host.clone(), holder },
+            NotLocked::Failed(source) => failed(source),
+        })?;
         let target = serde_json::to_vec(&target(ssh)).map_err(|error| failed(error.into()))?;
         fs::write(file(".host"), target).map_err(failed)?;
         Ok(Standing { files: ["", ".log", ".err"].map(file), _lock: lock })
@@ -67,6 +67,40 @@ impl Standing {
         }
         socket
     }
+}
+
+/// Why a file is not locked.
+#[derive(Debug)]
+enum NotLocked {
+    /// Another program has it all the time: the process of this number, where it says so.
+    Held(Option<u32>),
+    Failed(io::Error),
+}
+
+impl From<io::Error> for NotLocked {
+    fn from(error: io::Error) -> NotLocked {
+        NotLocked::Failed(error)
+    }
+}
+
+/// Locks a file, and writes into it who has it. It is asked for again and again: a kernel that is to wait cannot be told to stop.
+async fn lock(path: &Path, limit: Duration) -> Result<fs::File, NotLocked> {
+    let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let end = Instant::now() + limit;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => sleep(AGAIN).await,
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+                return Err(NotLocked::Held(holder));
+            }
+        }
+    }
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
 }
 
 /// Ends standing connections of this user's: those to one host, whatever options they were made by, or all. Returns how
@@ -160,6 +194,21 @@ fn directory() -> Result<PathBuf, ConnectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn another_program_that_makes_the_connection_is_waited_for_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let held = lock(&path, Duration::ZERO).await.unwrap();
+        let error = lock(&path, Duration::from_secs(75)).await.unwrap_err();
+        assert!(matches!(error, NotLocked::Held(Some(id)) if id == std::process::id()), "{error:?}");
+        let soon = async {
+            sleep(Duration::from_secs(60)).await;
+            drop(held);
+        };
+        let (next, ()) = tokio::join!(lock(&path, Duration::from_secs(75)), soon);
+        next.unwrap();
+    }
 
     #[test]
     fn a_connection_is_the_same_only_by_the_same_options() {

@@ -1,8 +1,9 @@
 //! Questions on the terminal, in OpenSSH's words.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::super::error::OfferedKey;
@@ -42,6 +43,7 @@ pub(super) async fn passphrase(key: String) -> io::Result<Zeroizing<String>> {
 /// A person takes long: other connections go on meanwhile, until they have a question themselves.
 async fn ask<T: Send + 'static>(question: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let turn = turn().await;
+    let _before = Before::the_question();
     let asked = tokio::task::spawn_blocking(move || {
         let answer = question();
         // Not sooner where nobody waits for the answer any more: the question still stands on the terminal.
@@ -49,4 +51,30 @@ async fn ask<T: Send + 'static>(question: impl FnOnce() -> io::Result<T> + Send 
         answer
     });
     asked.await.map_err(io::Error::other)?
+}
+
+/// The terminal as it was before a question. It is made so again where nobody waits for the answer any more: then the program
+/// ends, while the thread that asks still hides what is typed.
+struct Before(Option<(File, Termios)>);
+
+impl Before {
+    fn the_question() -> Before {
+        let terminal = File::open("/dev/tty").and_then(|terminal| {
+            let modes = tcgetattr(&terminal)?;
+            Ok((terminal, modes))
+        });
+        // Where there is none, the question fails.
+        Before(terminal.ok())
+    }
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        if let Some((terminal, before)) = &self.0
+            && tcgetattr(terminal).is_ok_and(|now| now.local_modes != before.local_modes)
+        {
+            // There is nobody to be told.
+            let _ = tcsetattr(terminal, OptionalActions::Now, before);
+        }
+    }
 }
