@@ -44,7 +44,7 @@ fn host_key(text: &str, command: &str) -> Option<ConnectError> {
     if text.contains("REVOKED HOST KEY") {
         return Some(ConnectError::Other { lines: last_words(text, 8) });
     }
-    Some(ConnectError::UnknownHostKey { key, command: command.to_owned() })
+    Some(ConnectError::UnknownHostKey { key, by: command.to_owned() })
 }
 
 fn denied(text: &str) -> Option<ConnectError> {

@@ -89,8 +89,8 @@ pub enum ConnectError {
     UnknownHostKey {
         /// The key that it offers.
         key: Option<OfferedKey>,
-        /// The command that shows the key and asks whether to accept it.
-        command: String,
+        /// By what it is accepted, once it was compared.
+        by: String,
     },
     /// The host's key is another one than before.
     #[error(
@@ -267,8 +267,8 @@ impl ConnectError {
             Self::Refused { .. } => "check the port, and that sshd runs on the host".into(),
             Self::TimedOut { .. } => "check the address, that the host is up, and firewalls in between".into(),
             Self::NoRoute { .. } => "check the address, and this machine's network".into(),
-            Self::UnknownHostKey { command, .. } => format!(
-                "compare the fingerprint with the one that the provider's console shows (on the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then accept the key with: {command}"
+            Self::UnknownHostKey { by, .. } => format!(
+                "compare the fingerprint with the one that the provider's console shows (on the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then accept the key with: {by}"
             ),
             Self::HostKeyChanged { forget, .. } => {
                 let forget = forget.as_ref().map_or_else(String::new, |command| format!(" with: {command}"));
@@ -277,11 +277,11 @@ impl ConnectError {
                 )
             }
             Self::HostKeyNotPinned { .. } => {
-                "only if the provider's console shows the same fingerprint: pin this one (host-key, --host-key)".into()
+                "only if the provider's console shows the same fingerprint: pin this one (host-key in its inventory entry, --host-key)".into()
             }
             Self::HostKeyRevoked { .. } => "find out why it was revoked; the host needs a new key".into(),
             Self::HostAuthority { .. } => {
-                "use OpenSSH (--transport openssh), or pin the host's own key (host-key, --host-key)".into()
+                "use OpenSSH (--transport openssh), or pin the host's own key (host-key in its inventory entry, --host-key)".into()
             }
             Self::NoAlgorithm { .. } => "update sshd on the host, or mend its configuration".into(),
             Self::KnownHosts { .. } | Self::Configuration { .. } => "see who may read and write the file".into(),
@@ -295,7 +295,8 @@ impl ConnectError {
                 "it knows HostName, Port, User, IdentityFile, IdentitiesOnly, IdentityAgent, UserKnownHostsFile, GlobalKnownHostsFile, StrictHostKeyChecking=yes, ProxyJump, ProxyCommand=none and RekeyLimit; for others use --transport openssh".into()
             }
             Self::Key { .. } => "look at the key: `ssh-keygen -yf FILE` reads it and shows its public half".into(),
-            Self::JumpHost { error, .. } => error.remedy(),
+            // That option names the keys of the host behind it, which would be refused.
+            Self::JumpHost { error, .. } => error.remedy().replace(", --host-key)", ")"),
             Self::NoLogin { .. } => "name the user (USER@HOST, or `user` in the inventory)".into(),
             Self::PermissionDenied { .. } => {
                 "check the login name and the key (identity); a key with a passphrase must be in ssh-agent (ssh-add), or its passphrase in TORIL_SSH_PASSPHRASE"
@@ -320,4 +321,23 @@ fn offered_text(offered: &[String]) -> String {
 
 fn notes_text(notes: &[String]) -> String {
     notes.iter().map(|note| format!("; {note}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_jump_host_no_remedy_names_what_makes_the_host_behind_it_refused() {
+        let key = || OfferedKey { kind: "ssh-ed25519".into(), fingerprint: "SHA256:x".into() };
+        for error in [
+            ConnectError::HostKeyNotPinned { key: key(), pins: "SHA256:y".into() },
+            ConnectError::HostAuthority { key: key(), place: "f, line 1".into() },
+        ] {
+            assert!(error.remedy().contains("host-key in its inventory entry, --host-key"), "{error}");
+            let jump = ConnectError::JumpHost { place: "gate port 22".into(), error: error.into() };
+            let remedy = jump.remedy();
+            assert!(remedy.ends_with("(host-key in its inventory entry)"), "{remedy}");
+        }
+    }
 }

@@ -143,9 +143,8 @@ async fn enter(
     let asks = interactive && !hop.strict;
     let (mut handle, record) = match shake_hands(hop, jump, options).await {
         Ok(shaken) => shaken,
-        Err((ConnectError::UnknownHostKey { key: Some(key), command }, record)) if asks => {
-            let unknown =
-                || ConnectError::UnknownHostKey { key: Some(key.clone()), command: command.clone() };
+        Err((ConnectError::UnknownHostKey { key: Some(key), by }, record)) if asks => {
+            let unknown = || ConnectError::UnknownHostKey { key: Some(key.clone()), by: by.clone() };
             if !ask::accept(hop.name(), key.clone()).await.unwrap_or(false) {
                 return Err(unknown());
             }
@@ -183,6 +182,7 @@ async fn shake_hands(
             pins: hop.pins.clone(),
             also: hop.also.clone(),
             name: hop.name(),
+            is_jump: hop.is_jump,
             record: Arc::clone(&record),
         };
         match timeout(options.connect_timeout, connect_stream(Arc::new(config), stream, guard)).await {

@@ -37,6 +37,8 @@ pub(super) struct Guard {
     pub(super) also: Vec<String>,
     /// The host as known_hosts calls it.
     pub(super) name: String,
+    /// Another host lies behind it, of which the command line's fingerprints are.
+    pub(super) is_jump: bool,
     pub(super) record: Record,
 }
 
@@ -68,8 +70,12 @@ impl Guard {
         Err(match self.known.judge(key) {
             Verdict::Known => return Ok(()),
             Verdict::Unknown => {
-                let command = format!("--host-key {}", offered.fingerprint);
-                ConnectError::UnknownHostKey { key: key_seen, command }
+                let entry = format!("host-key = [\"{}\"] in its inventory entry", offered.fingerprint);
+                let by = match self.is_jump {
+                    true => format!("{entry}, or its line in known_hosts"),
+                    false => format!("{entry}, or --host-key {}", offered.fingerprint),
+                };
+                ConnectError::UnknownHostKey { key: key_seen, by }
             }
             Verdict::Changed { place, file } => {
                 let forget = Some(format!("ssh-keygen -f \"{}\" -R \"{}\"", file.display(), self.name));

@@ -147,6 +147,7 @@ mod tests {
             pins,
             also: Vec::new(),
             name: "h".into(),
+            is_jump: false,
             record: Record::default(),
         };
         russh::client::connect_stream(Arc::default(), here, guard).await.unwrap()
