@@ -150,3 +150,27 @@ fn the_built_in_client_asks_nothing_where_the_configuration_is_strict() {
     let (text, answered) = asked_on_a_terminal(&mut terminal, &fingerprint(&server), "yes");
     assert!(!answered && text.contains("UnknownHostKey"), "{text}");
 }
+
+#[test]
+fn a_key_that_was_accepted_and_cannot_be_kept_is_taken() {
+    if unable().is_some() {
+        return;
+    }
+    if which::which("script").is_err() {
+        println!("SKIPPED: a terminal is made with `script`, which is not here");
+        return;
+    }
+    let server = Server::start(&Setup::default());
+    let home = server.directory.path().join("forgetful");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    let ssh = Ssh { known_hosts: None, transport: Some(Transport::Russh), ..server.ssh.clone() };
+    // The last can be made by nobody.
+    for (file, told) in [("/dev/null", false), ("none", false), ("/proc/nothing/known_hosts", true)] {
+        fs::write(home.join(".ssh/config"), format!("UserKnownHostsFile {file}\n")).unwrap();
+        let mut terminal = on_a_terminal("one", std::slice::from_ref(&ssh));
+        terminal.env("HOME", &home).env_remove("SSH_AUTH_SOCK");
+        let (text, answered) = asked_on_a_terminal(&mut terminal, &fingerprint(&server), "yes");
+        assert!(answered && text.contains("by=russh"), "{file}: {text}");
+        assert_eq!(text.contains("Failed to add the host"), told, "{file}: {text}");
+    }
+}

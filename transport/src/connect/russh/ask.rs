@@ -35,6 +35,15 @@ pub(super) async fn accept(name: String, key: OfferedKey) -> io::Result<bool> {
     .await
 }
 
+/// Says something to whoever was asked.
+pub(super) async fn tell(text: String) {
+    let told = ask(move || {
+        OpenOptions::new().write(true).open("/dev/tty")?.write_all(format!("{text}\n").as_bytes())
+    });
+    // A terminal that is gone is told nothing.
+    let _ = told.await;
+}
+
 /// The passphrase of a key.
 pub(super) async fn passphrase(key: String) -> io::Result<Zeroizing<String>> {
     ask(move || rpassword::prompt_password(format!("Enter passphrase for {key}: ")).map(Zeroizing::new)).await

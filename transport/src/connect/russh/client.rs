@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{Config, Handle, connect_stream};
+use russh::keys::PublicKey;
 use russh::{ChannelOpenFailure, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -141,20 +142,16 @@ async fn enter(
     interactive: bool,
 ) -> Result<(Handle<Guard>, Record, String), ConnectError> {
     let asks = interactive && !hop.strict;
-    let (mut handle, record) = match shake_hands(hop, jump, options).await {
+    let (mut handle, record) = match shake_hands(hop, jump, options, None).await {
         Ok(shaken) => shaken,
         Err((ConnectError::UnknownHostKey { key: Some(key), by }, record)) if asks => {
-            let unknown = || ConnectError::UnknownHostKey { key: Some(key.clone()), by: by.clone() };
-            if !ask::accept(hop.name(), key.clone()).await.unwrap_or(false) {
-                return Err(unknown());
-            }
-            let offered = look(&record).offered.clone();
-            let (Some(offered), Some(file)) = (offered, &hop.learns) else {
-                return Err(unknown());
+            let accepted = ask::accept(hop.name(), key.clone()).await.unwrap_or(false);
+            let offered = look(&record).offered.clone().filter(|_| accepted);
+            let Some(offered) = offered else {
+                return Err(ConnectError::UnknownHostKey { key: Some(key), by });
             };
-            known_hosts::learn(file, &hop.name(), &offered)
-                .map_err(|source| ConnectError::KnownHosts { file: file.clone(), source })?;
-            shake_hands(hop, jump, options).await.map_err(|(error, _)| error)?
+            learn(hop, &offered).await;
+            shake_hands(hop, jump, options, Some(offered)).await.map_err(|(error, _)| error)?
         }
         Err((error, _)) => return Err(error),
     };
@@ -163,10 +160,25 @@ async fn enter(
     Ok((handle, record, authenticated))
 }
 
+/// Keeps a key that was accepted. As with ssh, it is only told where that fails.
+async fn learn(hop: &Hop, key: &PublicKey) {
+    if let Some(file) = &hop.learns
+        && let Err(error) = known_hosts::learn(file, &hop.name(), key)
+    {
+        ask::tell(format!(
+            "Failed to add the host to the list of known hosts ({}): {error}.",
+            file.display()
+        ))
+        .await;
+    }
+}
+
+/// `accepted`: the key that somebody has just accepted.
 async fn shake_hands(
     hop: &Hop,
     jump: Option<&Handle<Guard>>,
     options: &Options,
+    accepted: Option<PublicKey>,
 ) -> Result<(Handle<Guard>, Record), (ConnectError, Record)> {
     let record = Record::default();
     let made = async {
@@ -181,6 +193,7 @@ async fn shake_hands(
             known,
             pins: hop.pins.clone(),
             also: hop.also.clone(),
+            accepted,
             name: hop.name(),
             is_jump: hop.is_jump,
             record: Arc::clone(&record),

@@ -35,6 +35,8 @@ pub(super) struct Guard {
     pub(super) pins: Vec<String>,
     /// These are right in any case.
     pub(super) also: Vec<String>,
+    /// This one is right where no other is known.
+    pub(super) accepted: Option<PublicKey>,
     /// The host as known_hosts calls it.
     pub(super) name: String,
     /// Another host lies behind it, of which the command line's fingerprints are.
@@ -69,6 +71,11 @@ impl Guard {
         }
         Err(match self.known.judge(key) {
             Verdict::Known => return Ok(()),
+            Verdict::Unknown
+                if self.accepted.as_ref().is_some_and(|one| one.key_data() == key.key_data()) =>
+            {
+                return Ok(());
+            }
             Verdict::Unknown => {
                 let entry = format!("host-key = [\"{}\"] in its inventory entry", offered.fingerprint);
                 let by = match self.is_jump {

@@ -146,6 +146,7 @@ mod tests {
             known: Known::default(),
             pins,
             also: Vec::new(),
+            accepted: None,
             name: "h".into(),
             is_jump: false,
             record: Record::default(),
