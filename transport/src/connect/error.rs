@@ -135,7 +135,9 @@ pub enum ConnectError {
         place: String,
     },
     /// No safe way to speak with the host.
-    #[error("{place} has no {kind} algorithm that is safe enough\nhere: {ours}\nthere: {theirs}")]
+    #[error(
+        "{place} and the built-in client have no {kind} algorithm in common that is safe enough\nhere: {ours}\nthere: {theirs}"
+    )]
     NoAlgorithm {
         /// Host and port.
         place: String,
@@ -283,6 +285,9 @@ impl ConnectError {
             Self::HostAuthority { .. } => {
                 "use OpenSSH (--transport openssh), or pin the host's own key (host-key in its inventory entry, --host-key)".into()
             }
+            Self::NoAlgorithm { theirs, .. } if theirs.split(", ").any(|name| ONLY_OPENSSH.contains(&name)) => {
+                "use OpenSSH, which has one of those (--transport openssh)".into()
+            }
             Self::NoAlgorithm { .. } => "update sshd on the host, or mend its configuration".into(),
             Self::KnownHosts { .. } | Self::Configuration { .. } => "see who may read and write the file".into(),
             Self::NeedsOpenssh { .. } => {
@@ -310,6 +315,16 @@ impl ConnectError {
         }
     }
 }
+
+/// What OpenSSH takes by default, and the built-in client does not have.
+const ONLY_OPENSSH: [&str; 6] = [
+    "sntrup761x25519-sha512",
+    "sntrup761x25519-sha512@openssh.com",
+    "umac-64-etm@openssh.com",
+    "umac-128-etm@openssh.com",
+    "umac-64@openssh.com",
+    "umac-128@openssh.com",
+];
 
 fn offered_text(offered: &[String]) -> String {
     if offered.is_empty() {

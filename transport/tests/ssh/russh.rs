@@ -113,6 +113,22 @@ async fn a_pinned_host_is_right_whatever_known_hosts_say() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_host_with_what_only_openssh_has_is_left_to_it() {
+    if unable().is_some() {
+        return;
+    }
+    for (algorithms, expected) in [
+        ("KexAlgorithms sntrup761x25519-sha512@openssh.com", "--transport openssh"),
+        ("KexAlgorithms diffie-hellman-group14-sha1", "update sshd"),
+    ] {
+        let server = Server::start(&Setup { sshd: &format!("{algorithms}\n"), ..Setup::default() });
+        let error = reached(&server.ssh).await.unwrap_err();
+        assert!(matches!(&error, ConnectError::NoAlgorithm { .. }), "{error}");
+        assert!(error.remedy().contains(expected), "{}", error.remedy());
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn keys_of_all_formats_log_in() {
     if unable().is_some() {
         return;
