@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::client::{asked_on_a_terminal, fingerprint, on_a_terminal, path_with_config};
+use crate::client::{
+    answered_on_a_terminal, asked_on_a_terminal, fingerprint, on_a_terminal, path_with_config,
+};
 use crate::support::{Server, Setup, by_both, transport, unable};
 use toril_inventory::{Ssh, Transport};
 
@@ -172,5 +174,43 @@ fn a_key_that_was_accepted_and_cannot_be_kept_is_taken() {
         let (text, answered) = asked_on_a_terminal(&mut terminal, &fingerprint(&server), "yes");
         assert!(answered && text.contains("by=russh"), "{file}: {text}");
         assert_eq!(text.contains("Failed to add the host"), told, "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_passphrase_is_asked_for_where_a_host_wants_the_key_and_once_for_all_hosts() {
+    if unable().is_some() {
+        return;
+    }
+    if which::which("script").is_err() {
+        println!("SKIPPED: a terminal is made with `script`, which is not here");
+        return;
+    }
+    let servers = [0; 2].map(|_| Server::start(&Setup::default()));
+    let at = servers[0].directory.path();
+    let home = at.join("locked-home");
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    for name in ["id", "other"] {
+        fs::copy(at.join(name), at.join(format!("locked-{name}"))).unwrap();
+        let lock = ["-q", "-p", "-P", "", "-N", "open sesame", "-f"];
+        let locked = Command::new("ssh-keygen").args(lock).arg(at.join(format!("locked-{name}"))).output();
+        assert!(locked.unwrap().status.success());
+    }
+    fs::copy(at.join("id.pub"), servers[1].directory.path().join("id.pub")).unwrap();
+    let hosts = servers.each_ref().map(|server| Ssh {
+        identity: None,
+        transport: Some(Transport::Russh),
+        ..server.ssh.clone()
+    });
+    // A key that no host wants, one that both do, and one that is not needed where another does.
+    for (files, questions) in
+        [(["locked-other", "id"], 0), (["locked-id", "id"], 0), (["locked-other", "locked-id"], 1)]
+    {
+        let lines = files.map(|file| format!("IdentityFile {}/{file}\n", at.display()));
+        fs::write(home.join(".ssh/config"), lines.concat()).unwrap();
+        let mut terminal = on_a_terminal("several", &hosts);
+        terminal.env("HOME", &home).env_remove("SSH_AUTH_SOCK");
+        let (text, asked) = answered_on_a_terminal(&mut terminal, "Enter passphrase for", "open sesame");
+        assert_eq!((text.matches("is reached").count(), asked), (2, questions), "{files:?}: {text}");
     }
 }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::super::error::ConnectError;
 use super::ask;
+use super::locked::Locked;
 use super::route::Hop;
 use super::secrets::{self, KEY_VARIABLE, PASSPHRASE_VARIABLE};
 
@@ -28,6 +29,7 @@ pub(super) type Agent = AgentClient<UnixStream>;
 pub(super) enum Offer {
     Own { label: String, key: Arc<PrivateKey> },
     OfAgent { label: String, key: PublicKey },
+    Locked(Locked),
 }
 
 /// The keys for a machine.
@@ -45,10 +47,11 @@ impl Keys {
         let mut keys = Keys::default();
         if let Some(text) = secrets::key().filter(|_| !hop.named) {
             let name = format!("the key in {KEY_VARIABLE}");
-            match open(&text, &name, interactive).await {
-                Ok(Some(key)) => keys.own(&name, key),
-                Ok(None) => return Err(unusable(&name, "it has a passphrase")),
-                Err(reason) => return Err(unusable(&name, &reason)),
+            let locked = Locked { name, text, public: None };
+            match locked.open(interactive).await {
+                Ok(Some(key)) => keys.own(&locked.name, key),
+                Ok(None) => return Err(unusable(&locked.name, "it has a passphrase")),
+                Err(reason) => return Err(unusable(&locked.name, &reason)),
             }
             return Ok(keys);
         }
@@ -68,13 +71,16 @@ impl Keys {
                 .filter(|(key, _)| !offered.iter().any(|named| named.key_data() == key.key_data()));
             first.extend(others.map(|(key, comment)| Offer::OfAgent { label: label(&comment, &key), key }));
         }
-        first.extend(own);
-        keys.offers = first;
+        // Those last that may cost somebody a passphrase.
+        let (locked, own): (Vec<Offer>, Vec<Offer>) =
+            own.into_iter().partition(|offer| matches!(offer, Offer::Locked(_)));
+        keys.offers = first.into_iter().chain(own).chain(locked).collect();
         Ok(keys)
     }
 
-    fn own(&mut self, name: &str, key: PrivateKey) {
-        self.offers.push(Offer::Own { label: label(name, key.public_key()), key: Arc::new(key) });
+    fn own(&mut self, name: &str, key: impl Into<Arc<PrivateKey>>) {
+        let key = key.into();
+        self.offers.push(Offer::Own { label: label(name, key.public_key()), key });
     }
 
     /// The keys that an agent holds, if there is one.
@@ -131,14 +137,26 @@ impl Keys {
             self.notes.push(format!("{name} can be read by others, so it is not used (chmod 600 {name})"));
             return Ok(());
         }
-        match open(&text, &name, interactive).await {
-            Ok(Some(key)) => self.own(&name, key),
-            Ok(None) => self.notes.push(format!(
+        match decode_secret_key(&text, None) {
+            Ok(key) => self.own(&name, key),
+            Err(error) if !is_encrypted(&text, &error) => return self.is_unusable(hop, &name, &words(error)),
+            Err(_) if interactive || secrets::passphrase().is_some() => {
+                let public = public_half(file, &text);
+                self.offers.push(Offer::Locked(Locked { name, text, public }));
+            }
+            Err(_) => self.notes.push(format!(
                 "{name} has a passphrase: put it into {PASSPHRASE_VARIABLE}, or the key into ssh-agent"
             )),
-            Err(reason) if hop.named => return Err(unusable(&name, &reason)),
-            Err(reason) => self.notes.push(format!("{name} cannot be used: {reason}")),
         }
+        Ok(())
+    }
+
+    /// A key that was named must be usable; of another one it is only told.
+    pub(super) fn is_unusable(&mut self, hop: &Hop, name: &str, reason: &str) -> Result<(), ConnectError> {
+        if hop.named {
+            return Err(unusable(name, reason));
+        }
+        self.notes.push(format!("{name} cannot be used: {reason}"));
         Ok(())
     }
 
@@ -163,14 +181,17 @@ fn unusable(key: &str, reason: &str) -> ConnectError {
     ConnectError::Key { key: key.to_owned(), reason: reason.to_owned() }
 }
 
-/// A key's text as a key; `None`: it needs a passphrase that nobody gives.
-async fn open(text: &str, name: &str, interactive: bool) -> Result<Option<PrivateKey>, String> {
-    let words = |error: russh::keys::Error| match error {
+fn words(error: russh::keys::Error) -> String {
+    match error {
         russh::keys::Error::CouldNotReadKey => {
             "it is no private key in OpenSSH's format or PEM (`ssh-keygen -p` converts one)".to_owned()
         }
         error => error.to_string(),
-    };
+    }
+}
+
+/// A key's text as a key; `None`: it needs a passphrase that nobody gives.
+pub(super) async fn open(text: &str, name: &str, interactive: bool) -> Result<Option<PrivateKey>, String> {
     match decode_secret_key(text, None) {
         Ok(key) => return Ok(Some(key)),
         Err(error) if is_encrypted(text, &error) => {}
@@ -218,7 +239,7 @@ fn is_open(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|data| data.uid() == me && data.mode() & 0o077 != 0)
 }
 
-fn label(name: &str, key: &PublicKey) -> String {
+pub(super) fn label(name: &str, key: &PublicKey) -> String {
     format!("{name} {} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
 }
 

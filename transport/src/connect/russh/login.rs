@@ -1,15 +1,17 @@
 //! Logging in with one key after the other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use russh::MethodSet;
 use russh::client::{AuthResult, Handle};
-use russh::keys::{HashAlg, PrivateKeyWithHashAlg};
+use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 
 use super::super::error::ConnectError;
 use super::clock::Clock;
-use super::guard::Guard;
-use super::keys::{Keys, Offer};
+use super::guard::{CLOSED, Guard};
+use super::keys::{Keys, Offer, label};
+use super::locked::{Locked, Probe, Probed};
 use super::route::Hop;
 
 /// Logs in, and says with which key. `limit`: how long the agent may take to say its keys, and then the login.
@@ -20,101 +22,156 @@ pub(super) async fn log_in(
     limit: Duration,
 ) -> Result<String, ConnectError> {
     let mut keys = Keys::gather(hop, interactive, limit).await?;
-    let mut clock = Clock::new(limit, hop.place());
-    let mut attempt = Attempt { methods: None, offered: Vec::new() };
-    let mut rsa = None;
-    for offer in std::mem::take(&mut keys.offers) {
-        let (label, is_rsa) = match &offer {
-            Offer::Own { label, key } => (label.clone(), key.algorithm().is_rsa()),
-            Offer::OfAgent { label, key } => (label.clone(), key.algorithm().is_rsa()),
-        };
-        let hash = match is_rsa {
-            false => None,
-            true => match clock.within(rsa_hash(handle, &mut rsa)).await? {
-                Some(hash) => Some(hash),
-                None => {
-                    keys.notes
-                        .push(format!("{label} is not offered: the host would have it sign with SHA-1"));
-                    continue;
-                }
-            },
-        };
-        attempt.offered.push(label.clone());
-        let result = match offer {
-            Offer::Own { key, .. } => {
-                let key = PrivateKeyWithHashAlg::new(key, hash);
-                let asked = handle.authenticate_publickey(&hop.user, key);
-                clock.within(asked).await?.map_err(|error| error.to_string())
-            }
-            Offer::OfAgent { key, .. } => match &mut keys.agent {
-                Some(agent) => {
-                    let asked = handle.authenticate_publickey_with(&hop.user, key, hash, agent);
-                    clock.within(asked).await?.map_err(|error| error.to_string())
-                }
-                None => continue,
-            },
-        };
-        match result {
-            Ok(AuthResult::Success) => return Ok(format!("using {label}")),
-            Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
-                if partial_success {
-                    keys.notes.push(format!("{label} was accepted, and the host wants more than a key"));
-                }
-                attempt.methods = Some(remaining_methods).filter(|methods| !methods.is_empty());
-            }
-            Err(error) => keys.notes.push(format!("{label}: {error}")),
+    let offers = std::mem::take(&mut keys.offers);
+    let clock = Clock::new(limit, hop.place());
+    let mut login =
+        Login { handle, hop, interactive, clock, keys, rsa: None, methods: None, offered: Vec::new() };
+    for offer in offers {
+        if let Some(label) = login.offer(offer).await? {
+            return Ok(format!("using {label}"));
         }
-        if handle.is_closed() {
-            keys.notes.push("the host hung up after these: name the right key (identity)".into());
+        if login.handle.is_closed() {
+            login.note("the host hung up after these: name the right key (identity)".into());
             break;
         }
     }
-    if attempt.methods.is_none() && !handle.is_closed() {
-        // Only to learn what the host would accept.
-        match clock.within(handle.authenticate_none(&hop.user)).await? {
-            Ok(AuthResult::Success) => return Ok("without a key".into()),
-            Ok(AuthResult::Failure { remaining_methods, .. }) => attempt.methods = Some(remaining_methods),
-            Err(error) => keys.notes.push(error.to_string()),
-        }
-    }
-    Err(ConnectError::PermissionDenied {
-        who: format!("{}@{}", hop.user, hop.host),
-        methods: attempt.methods(),
-        offered: attempt.offered,
-        notes: keys.notes,
-    })
+    login.end().await
 }
 
-struct Attempt {
+struct Login<'h> {
+    handle: &'h mut Handle<Guard>,
+    hop: &'h Hop,
+    interactive: bool,
+    clock: Clock,
+    keys: Keys,
+    /// With what RSA keys sign, once that was asked.
+    rsa: Option<Option<HashAlg>>,
+    /// What the host accepts.
     methods: Option<MethodSet>,
+    /// The labels of the keys that were offered.
     offered: Vec<String>,
 }
 
-impl Attempt {
-    fn methods(&self) -> String {
-        let names: Vec<&str> =
-            self.methods.iter().flat_map(|methods| methods.iter()).map(<&str>::from).collect::<Vec<_>>();
-        if names.is_empty() { "it did not say what".into() } else { names.join(", ") }
+impl Login<'_> {
+    /// Offers a key, and returns its label where the host takes it.
+    async fn offer(&mut self, offer: Offer) -> Result<Option<String>, ConnectError> {
+        match offer {
+            Offer::Own { label, key } => self.offer_own(label, key).await,
+            Offer::OfAgent { label, key } => self.offer_of_agent(label, key).await,
+            Offer::Locked(locked) => self.offer_locked(&locked).await,
+        }
+    }
+
+    async fn offer_own(
+        &mut self,
+        label: String,
+        key: Arc<PrivateKey>,
+    ) -> Result<Option<String>, ConnectError> {
+        let Some(hash) = self.hash(&label, key.algorithm()).await? else { return Ok(None) };
+        let key = PrivateKeyWithHashAlg::new(key, hash.0);
+        let asked = self.handle.authenticate_publickey(&self.hop.user, key);
+        let result = self.clock.within(asked).await?;
+        Ok(self.judge(label, result.map_err(|error| error.to_string())))
+    }
+
+    async fn offer_of_agent(
+        &mut self,
+        label: String,
+        key: PublicKey,
+    ) -> Result<Option<String>, ConnectError> {
+        let Some(hash) = self.hash(&label, key.algorithm()).await? else { return Ok(None) };
+        let Some(agent) = &mut self.keys.agent else { return Ok(None) };
+        let asked = self.handle.authenticate_publickey_with(&self.hop.user, key, hash.0, agent);
+        let result = self.clock.within(asked).await?;
+        Ok(self.judge(label, result.map_err(|error| error.to_string())))
+    }
+
+    /// Opens a key, once the host has said that it would take it, as far as that can be asked without its passphrase.
+    async fn offer_locked(&mut self, locked: &Locked) -> Result<Option<String>, ConnectError> {
+        if let Some(public) = &locked.public {
+            let label = label(&locked.name, public);
+            let Some(hash) = self.hash(&label, public.algorithm()).await? else { return Ok(None) };
+            let (user, mut probe) = (&self.hop.user, Probe);
+            let asked = self.handle.authenticate_publickey_with(user, public.clone(), hash.0, &mut probe);
+            match self.clock.within(asked).await? {
+                Err(Probed::Wanted) => {}
+                Err(Probed::Failed) => return Ok(self.judge(label, Err(CLOSED.into()))),
+                Ok(result) => return Ok(self.judge(label, Ok(result))),
+            }
+        }
+        match locked.open(self.interactive).await {
+            Ok(Some(key)) => self.offer_own(label(&locked.name, key.public_key()), key).await,
+            Ok(None) => Ok(None),
+            Err(reason) => self.keys.is_unusable(self.hop, &locked.name, &reason).map(|()| None),
+        }
+    }
+
+    /// What the host says to a key: its label where it takes it.
+    fn judge(&mut self, label: String, result: Result<AuthResult, String>) -> Option<String> {
+        self.offered.push(label.clone());
+        match result {
+            Ok(AuthResult::Success) => return Some(label),
+            Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
+                if partial_success {
+                    self.note(format!("{label} was accepted, and the host wants more than a key"));
+                }
+                self.methods = Some(remaining_methods).filter(|methods| !methods.is_empty());
+            }
+            Err(error) => self.note(format!("{label}: {error}")),
+        }
+        None
+    }
+
+    /// With what a key signs; `None`: it must not be offered.
+    async fn hash(&mut self, label: &str, sort: Algorithm) -> Result<Option<Hash>, ConnectError> {
+        if !sort.is_rsa() {
+            return Ok(Some(Hash(None)));
+        }
+        if self.rsa.is_none() {
+            self.rsa = Some(match self.clock.within(self.handle.best_supported_rsa_hash()).await? {
+                Ok(Some(hash)) => hash,
+                // It does not say: every sshd of the last ten years knows this one.
+                _ => Some(HashAlg::Sha512),
+            });
+        }
+        let hash = self.rsa.flatten();
+        if hash.is_none() {
+            self.note(format!("{label} is not offered: the host would have it sign with SHA-1"));
+        }
+        Ok(hash.map(|hash| Hash(Some(hash))))
+    }
+
+    fn note(&mut self, text: String) {
+        self.keys.notes.push(text);
+    }
+
+    /// None of the keys was taken.
+    async fn end(mut self) -> Result<String, ConnectError> {
+        if self.methods.is_none() && !self.handle.is_closed() {
+            // Only to learn what the host would accept.
+            let asked = self.handle.authenticate_none(&self.hop.user);
+            match self.clock.within(asked).await? {
+                Ok(AuthResult::Success) => return Ok("without a key".into()),
+                Ok(AuthResult::Failure { remaining_methods, .. }) => self.methods = Some(remaining_methods),
+                Err(error) => self.note(error.to_string()),
+            }
+        }
+        let methods = self.methods.iter().flat_map(|methods| methods.iter());
+        let methods: Vec<&str> = methods.map(<&str>::from).collect();
+        Err(ConnectError::PermissionDenied {
+            who: format!("{}@{}", self.hop.user, self.hop.host),
+            methods: if methods.is_empty() { "it did not say what".into() } else { methods.join(", ") },
+            offered: self.offered,
+            notes: self.keys.notes,
+        })
     }
 }
 
-/// The hash with which RSA keys sign; `None` where the host knows SHA-1 only. It is asked once.
-async fn rsa_hash(handle: &Handle<Guard>, known: &mut Option<Option<HashAlg>>) -> Option<HashAlg> {
-    if known.is_none() {
-        *known = Some(match handle.best_supported_rsa_hash().await {
-            Ok(Some(hash)) => hash,
-            // It does not say: every sshd of the last ten years knows this one.
-            _ => Some(HashAlg::Sha512),
-        });
-    }
-    known.flatten()
-}
+/// The hash that a signature is made of, where its sort leaves that open.
+struct Hash(Option<HashAlg>);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use russh::keys::PrivateKey;
     use russh::keys::ssh_key::private::Ed25519Keypair;
     use russh::server::{self, Auth};
     use toril_inventory::Ssh;

@@ -8,6 +8,7 @@ mod config;
 mod guard;
 mod keys;
 mod known_hosts;
+mod locked;
 mod login;
 mod network;
 mod pattern;
