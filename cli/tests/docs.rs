@@ -303,7 +303,7 @@ fn every_variable_of_the_environment_is_on_the_page() {
 #[test]
 fn every_option_is_on_the_page_of_commands() {
     let page = page("commands.md");
-    let commands: [&[&str]; 25] = [
+    let commands: [&[&str]; 26] = [
         &["acceptance"],
         &["up"],
         &["apply"],
@@ -316,6 +316,7 @@ fn every_option_is_on_the_page_of_commands() {
         &["attach"],
         &["cancel"],
         &["clean"],
+        &["uninstall"],
         &["config"],
         &["disconnect"],
         &["inventory", "list"],

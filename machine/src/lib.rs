@@ -22,6 +22,6 @@ pub use fingerprint::{Comparison, Difference, FIGURES, Fingerprint, RECIPE, sha2
 pub use kvm::{KvmTrial, try_kvm, try_kvm_apart};
 pub use lock::{HostLock, LockError, LockHolder, record_lock_holder};
 pub use probe::Probe;
-pub use room::keep_room;
+pub use room::{keep_room, room_taken};
 pub use root::Machine;
 pub use users::{Group, User};

@@ -1,6 +1,6 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Flock, FlockType, fcntl_getlk};
@@ -25,6 +25,7 @@ pub struct LockHolder {
 /// holder is gone, however that ended.
 #[derive(Debug)]
 pub struct HostLock {
+    path: PathBuf,
     _file: File,
 }
 
@@ -58,29 +59,47 @@ impl HostLock {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(failed)?;
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            // Whoever can read a file can lock it.
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {
-                let text = serde_json::to_vec(holder).map_err(|error| failed(error.into()))?;
-                file.set_len(0).and_then(|()| file.write_all(&text)).map_err(failed)?;
-                Ok(HostLock { _file: file })
+        loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                // Whoever can read a file can lock it.
+                .mode(0o600)
+                .open(path)
+                .map_err(failed)?;
+            match file.try_lock() {
+                // Its last holder has removed it in the meantime, and others lock the next.
+                Ok(()) if !is_at(&file, path) => {}
+                Ok(()) => {
+                    let text = serde_json::to_vec(holder).map_err(|error| failed(error.into()))?;
+                    file.set_len(0).and_then(|()| file.write_all(&text)).map_err(failed)?;
+                    return Ok(HostLock { path: path.to_owned(), _file: file });
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let mut text = String::new();
+                    file.rewind().and_then(|()| file.read_to_string(&mut text)).map_err(failed)?;
+                    return Err(serde_json::from_str(&text).map_or(LockError::HeldUnnamed, LockError::Held));
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.rewind().and_then(|()| file.read_to_string(&mut text)).map_err(failed)?;
-                Err(serde_json::from_str(&text).map_or(LockError::HeldUnnamed, LockError::Held))
-            }
-            Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
+
+    /// Gives the lock back and leaves no file of it.
+    ///
+    /// # Errors
+    /// The file could not be removed.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// Whether a path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |metadata: io::Result<fs::Metadata>| metadata.ok().map(|file| (file.dev(), file.ino()));
+    id(file.metadata()).is_some_and(|own| id(fs::metadata(path)) == Some(own))
 }
 
 /// The process that holds a record lock (fcntl) on a file, as dpkg and apt take theirs. `Absent`: nobody does.
@@ -119,5 +138,18 @@ mod tests {
         let error = HostLock::try_acquire(&path, &holder("c")).unwrap_err();
         assert!(matches!(&error, LockError::Held(h) if h.who == "b"), "{error}");
         drop(second);
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_is_none_for_who_opened_it_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = HostLock::try_acquire(&path, &holder("a")).unwrap();
+        let opened = File::open(&path).unwrap();
+        assert!(is_at(&opened, &path));
+        first.remove().unwrap();
+        assert!(!path.exists() && !is_at(&opened, &path));
+        let _second = HostLock::try_acquire(&path, &holder("b")).unwrap();
+        assert!(opened.try_lock().is_ok() && !is_at(&opened, &path), "it is another file");
     }
 }

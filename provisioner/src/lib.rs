@@ -5,6 +5,7 @@ mod apt;
 mod audit;
 mod engine;
 mod lock;
+mod made;
 mod preflight;
 mod recipe;
 mod resource;
@@ -15,6 +16,7 @@ pub use apt::{Estimate, unfinished_packages, wait_for_packages};
 pub use audit::{Depth, Finding, LAST_RUN};
 pub use engine::{Applied, Counts, Event, Item, ItemState, Plan, PlanError, apply, plan, plan_and_audit};
 pub use lock::{Lock, LockedHost, LockedProgram};
+pub use made::{Made, OWN, made};
 pub use preflight::{Check, CheckState, KVM, check_kvm, preflight};
 pub use recipe::{
     Bundle, Described, DescribedHandler, HostInfo, LockFile, OpenSource, Recipe, RecipeFile, Release,
@@ -26,4 +28,4 @@ pub use survey::{
     Candidate, DpkgState, Keyring, LayOutError, Module, Place, Policy, ReleaseFile, SigningKey, Survey,
     Traces, survey,
 };
-pub use unfinished::sweep_unfinished;
+pub use unfinished::{RECORD as UNFINISHED, sweep_unfinished, unfinished};

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use toril_machine::Machine;
 
 /// One file for each of them, with its path. Who makes it holds a lock on that, which the kernel frees however that ends.
-const RECORD: &str = "/var/lib/toril/unfinished";
+pub const RECORD: &str = "/var/lib/toril/unfinished";
 
 /// How long what was killed may go on writing.
 const DYING: Duration = Duration::from_secs(5);
@@ -81,10 +81,41 @@ impl Drop for Unfinished {
 /// # Errors
 /// Something could not be removed; it is found again by the next one.
 pub fn sweep_unfinished(machine: &Machine) -> io::Result<()> {
+    for Left { entry, path, _lock } in left(machine)? {
+        // Killed before it was written, there is no directory either.
+        if let Some(path) = path {
+            remove(&path)?;
+        }
+        match fs::remove_file(&entry) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where what killed applies have left is.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn unfinished(machine: &Machine) -> io::Result<Vec<PathBuf>> {
+    let paths = left(machine)?.into_iter().filter_map(|left| left.path);
+    Ok(paths.filter(|path| fs::symlink_metadata(path).is_ok()).collect())
+}
+
+/// What is on record and made by nobody any more.
+struct Left {
+    entry: PathBuf,
+    path: Option<PathBuf>,
+    _lock: File,
+}
+
+fn left(machine: &Machine) -> io::Result<Vec<Left>> {
     let entries = match fs::read_dir(machine.path(RECORD)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
+    let mut all = Vec::new();
     for entry in entries {
         let entry = entry?.path();
         let mut file = match File::open(&entry) {
@@ -99,16 +130,10 @@ pub fn sweep_unfinished(machine: &Machine) -> io::Result<()> {
         }
         let mut path = Vec::new();
         file.read_to_end(&mut path)?;
-        // Killed before it was written, there is no directory either.
-        if !path.is_empty() {
-            remove(Path::new(OsStr::from_bytes(&path)))?;
-        }
-        match fs::remove_file(&entry) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let path = (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(&path)));
+        all.push(Left { entry, path, _lock: file });
     }
-    Ok(())
+    Ok(all)
 }
 
 fn remove(directory: &Path) -> io::Result<()> {
@@ -149,8 +174,9 @@ mod tests {
         std::mem::forget(killed);
         let making = Unfinished::begin(&machine, &made).unwrap();
         fs::create_dir(&made).unwrap();
+        assert_eq!(unfinished(&machine).unwrap(), [left.as_path()]);
         sweep_unfinished(&machine).unwrap();
-        assert!(!left.exists() && made.exists());
+        assert!(!left.exists() && made.exists() && unfinished(&machine).unwrap().is_empty());
         drop(making);
         assert!(!made.exists());
         assert_eq!(fs::read_dir(machine.path(RECORD)).unwrap().count(), 0);

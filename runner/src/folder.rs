@@ -47,7 +47,7 @@ const AT_A_TIME: usize = 4096;
 /// Removes a directory with all that is in it, and follows no link. However deep that is, it takes no more open files and no
 /// more of the stack, unlike `fs::remove_dir_all`: a test could leave what nobody can remove, and each later run would fail of
 /// that.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     let top = open(CWD, path)?;
     let mut raised = 0;
     loop {

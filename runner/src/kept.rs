@@ -1,13 +1,13 @@
 //! Folders of runs that were kept: they stay on the host until somebody removes them.
 
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use toril_machine::write_atomically;
+use toril_machine::{room_taken, write_atomically};
 
 use crate::folder::remove_tree;
 
@@ -93,7 +93,7 @@ pub fn kept_folders(state: &Path) -> io::Result<Vec<KeptFolder>> {
         if is_marked(&directory)? {
             let text = fs::read(directory.join(MARK));
             let of = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
-            let bytes = size(&directory);
+            let bytes = room_taken(&directory);
             kept.push(KeptFolder { directory, of, bytes, trouble: None });
         }
     }
@@ -121,16 +121,6 @@ fn remove(folder: &Path) -> io::Result<()> {
         }
     }
     fs::remove_dir_all(folder)
-}
-
-/// What a directory takes of the disk. What cannot be looked at is not counted.
-fn size(directory: &Path) -> u64 {
-    let of = |entry: DirEntry| match entry.metadata() {
-        Ok(file) if file.is_dir() => size(&entry.path()),
-        Ok(file) => file.blocks() * 512,
-        Err(_) => 0,
-    };
-    fs::read_dir(directory).map_or(0, |entries| entries.flatten().map(of).sum())
 }
 
 /// Removes the sockets in a test's folder, whose other ends are gone.

@@ -40,6 +40,7 @@ pub use artifacts::Kept;
 pub use case::{Case, CaseFormat, CaseResult, LineFormat};
 pub use control::{Control, Shard, is_wanted};
 pub use event::{Attempt, BuildResult, Built, Counts, Event, Summary, TestResult};
+pub use folder::remove_tree;
 pub use gate::{Gate, Measured, Metric};
 pub use isolation::isolate;
 pub use kept::{KeptFolder, Purpose, RunFolder, kept_folders, remove_kept_folders};

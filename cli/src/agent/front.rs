@@ -21,6 +21,7 @@ use super::large::{self, SendError};
 use super::pulse::Pulse;
 use super::run_directory::RunDirectory;
 use super::steer::{feed, stop};
+use super::uninstall::{footprint, uninstall};
 use super::{Entry, Order, Report, Request};
 
 /// Why the front of the agent ended before its client said so.
@@ -210,6 +211,10 @@ fn serve(
                 Err(error) => refused(format!("cannot look into {}/runs: {error}", state.display())),
             }
         }
+        Request::Footprint { delivered } => {
+            told(footprint(&Machine::this(), delivered).map(Report::Footprint), writer)?
+        }
+        Request::Uninstall(wish) => told(uninstall(&Machine::this(), &wish), writer)?,
         Request::Attach { run, from } => match RunDirectory::find(run.as_deref())? {
             Some(run) => followed(&run, from, client, writer)?,
             None => refused(match run {
@@ -266,6 +271,17 @@ fn cannot_begin(error: &io::Error) -> String {
         _ => "",
     };
     format!("cannot begin a run, whose journal is kept in /var/lib/toril: {error}{remedy}")
+}
+
+/// Sends what was asked for, or says why it cannot be had.
+fn told(answer: Result<Report, String>, writer: &mut FrameWriter<io::Stdout>) -> Result<Report, FrontError> {
+    match answer {
+        Ok(report) => {
+            writer.send(&report)?;
+            Ok(Report::Done)
+        }
+        Err(reason) => Ok(refused(reason)),
+    }
 }
 
 fn refused(reason: impl ToString) -> Report {

@@ -46,9 +46,8 @@ impl JournalWriter {
         let mut file = OpenOptions::new().read(true).append(true).open(run.journal())?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
-        let last = text.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
-        let last = last.map(serde_json::from_slice::<Entry>).transpose()?;
+        text.truncate(whole(&text).len());
+        let last = last_entry(&text)?;
         if let Some(Entry { event: RunEvent::Ended { .. }, .. }) = last {
             return Ok(None);
         }
@@ -95,6 +94,28 @@ impl Drop for JournalWriter {
         // Frees the room that was not used; it is no more than some room.
         let _ = self.file.set_len(self.length);
     }
+}
+
+/// Whether a run's journal has its end. One that is not begun has none.
+pub(super) fn has_ended(run: &RunDirectory) -> io::Result<bool> {
+    match std::fs::read(run.journal()) {
+        Ok(text) => {
+            let last = last_entry(whole(&text))?;
+            Ok(last.is_some_and(|entry| matches!(entry.event, RunEvent::Ended { .. })))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A journal without what of an entry is not finished.
+fn whole(text: &[u8]) -> &[u8] {
+    text.get(..text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)).unwrap_or_default()
+}
+
+fn last_entry(text: &[u8]) -> io::Result<Option<Entry>> {
+    let last = text.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
+    Ok(last.map(serde_json::from_slice).transpose()?)
 }
 
 /// Why following a journal came to no end.

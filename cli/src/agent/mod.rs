@@ -9,6 +9,7 @@ mod protocol;
 mod pulse;
 mod run_directory;
 mod steer;
+mod uninstall;
 mod verify;
 mod watcher;
 mod worker;
@@ -19,5 +20,6 @@ pub(crate) use protocol::{
     Attached, Attachment, Ended, Entry, Job, Order, Reboot, Report, Request, RunEvent,
 };
 pub(crate) use pulse::BEAT;
+pub(crate) use uninstall::{Footprint, Own, Uninstall};
 pub(crate) use watcher::watcher;
 pub(crate) use worker::{KernelTest, SourceOrder, TEST_USER, TestJob, Tests, worker};

@@ -41,6 +41,10 @@ pub(crate) enum Request {
     Artifacts { run: String },
     /// What runs have left there on purpose; it is removed, unless it is only to be told.
     Clean { dry_run: bool },
+    /// What of toril is there. `delivered`: its agent was put there only for this.
+    Footprint { delivered: bool },
+    /// Take it away. Answered by [`Report::Footprint`], or by [`Report::InUse`]: then nothing was done.
+    Uninstall(super::Uninstall),
     /// Which boot of the machine this is.
     Boot,
     /// Ask a run to end at the next safe point. Not answered: the run's own end is the answer.
@@ -134,6 +138,12 @@ pub(crate) enum Report {
     },
     /// What there was, and what of it is there still.
     Kept(Vec<KeptFolder>),
+    /// What of toril there is, or was, and what could not be taken away.
+    Footprint(super::Footprint),
+    /// A run is at work or waits; whose, if it says so.
+    InUse {
+        holder: Option<LockHolder>,
+    },
     /// The name of the boot.
     Boot(String),
     Survey(Box<Survey>),

@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 
 /// Where runs keep their journals, readable by root only.
-const JOURNALS: &str = "/var/lib/toril/journals";
+pub(super) const JOURNALS: &str = "/var/lib/toril/journals";
 
 /// Where kernels are.
-const KERNELS: &str = "/var/lib/toril/kernels";
+pub(super) const KERNELS: &str = "/var/lib/toril/kernels";
 
 /// How many ended runs are kept.
 const KEPT: usize = 20;
@@ -90,13 +90,18 @@ impl RunDirectory {
     }
 
     fn is_of(&self, who: &str) -> bool {
+        self.who().is_some_and(|of| of == who)
+    }
+
+    /// Who has asked for it, if that can be read.
+    pub(super) fn who(&self) -> Option<String> {
         /// What is read of an order: its builds and suites may be long.
         #[derive(serde::Deserialize)]
         struct Whose {
             who: String,
         }
-        let order = fs::read(self.order()).ok().and_then(|text| serde_json::from_slice::<Whose>(&text).ok());
-        order.is_some_and(|order| order.who == who)
+        let text = fs::read(self.order()).ok()?;
+        serde_json::from_slice::<Whose>(&text).ok().map(|order| order.who)
     }
 
     pub(crate) fn order(&self) -> PathBuf {
@@ -167,6 +172,11 @@ impl RunDirectory {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Whether somebody is about to begin it.
+    pub(super) fn is_beginning(&self) -> io::Result<bool> {
+        is_locked(&self.beginning_file())
     }
 
     fn beginning_file(&self) -> PathBuf {

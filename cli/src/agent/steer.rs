@@ -45,7 +45,7 @@ pub(super) fn stop(name: &str) -> io::Result<()> {
     if run.has_worker()? { Ok(kill_process(pid, Signal::TERM)?) } else { Ok(()) }
 }
 
-fn worker_of(run: &RunDirectory) -> Option<Pid> {
+pub(super) fn worker_of(run: &RunDirectory) -> Option<Pid> {
     let mut line = String::new();
     BufReader::new(File::open(run.journal()).ok()?).read_line(&mut line).ok()?;
     match serde_json::from_str::<Entry>(&line).ok()?.event {

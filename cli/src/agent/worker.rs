@@ -25,7 +25,7 @@ use super::{Ended, Job, Order, Reboot, RunEvent};
 pub(crate) const TEST_USER: &str = "toril";
 
 /// The lock of which a host has one. /run is empty after a boot.
-const LOCK: &str = "/run/toril/lock";
+pub(super) const LOCK: &str = "/run/toril/lock";
 
 /// How long a run that is to be attended goes on by itself: a client that has only lost its connection is back by then.
 const UNATTENDED: Duration = Duration::from_secs(4);

@@ -9,6 +9,7 @@ mod recipe;
 mod report;
 mod run;
 mod sandbox;
+mod uninstall;
 mod values;
 mod work;
 
@@ -28,6 +29,7 @@ pub(crate) use recipe::{Recipe, RecipeLock, RecipeTest};
 pub(crate) use report::{Compare, Merge, Report};
 pub(crate) use run::Run;
 pub(crate) use sandbox::{Sandbox, VirtualMachine};
+pub(crate) use uninstall::Uninstall;
 pub(crate) use work::{Apply, Attach, Cancel, Check, Clean, Disconnect, Doctor, Facts, Test, Up, Verify};
 
 /// Makes Debian hosts fit for microVM tests, keeps them honest, and runs the tests there.
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Cancel(Cancel),
     /// Remove from hosts what runs have left there because it was wanted (`--keep`).
     Clean(Clean),
+    /// Take away from a host what is toril's own, and say what stays.
+    Uninstall(Uninstall),
     /// End connections that were left open for the next command.
     Disconnect(Disconnect),
     /// Say what holds here where the command line says nothing, and where each value comes from.

@@ -23,6 +23,7 @@ mod recipe;
 mod report;
 pub(crate) mod sandbox;
 mod terminal;
+mod uninstall;
 mod virtual_machine;
 mod work;
 
@@ -103,6 +104,7 @@ pub(crate) fn run(command: Command) -> Status {
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Cancel(arguments) => cancel::cancel(&arguments),
         Command::Clean(arguments) => clean::clean(&arguments),
+        Command::Uninstall(arguments) => uninstall::uninstall(&arguments),
         Command::Config(arguments) => config::config(&arguments),
         Command::Disconnect(arguments) => disconnect::disconnect(&arguments),
         Command::Init(arguments) => init::init(&arguments),

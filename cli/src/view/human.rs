@@ -10,7 +10,8 @@ use toril_runner::{BuildResult, Event as TestEvent, Kept, Outcome, TestResult};
 use super::quiet::is_for_the_quiet;
 use super::screen::Screen;
 use super::{
-    Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, kept, lines, outcome, plan, trial,
+    Choice, HostOutcome, Promise, Shown, Trial, acceptance, failures, footprint, kept, lines, outcome, plan,
+    trial,
 };
 use crate::agent::RunEvent;
 use crate::exit::Status;
@@ -98,6 +99,11 @@ impl Human {
             }
             Shown::Kept { folders, removed } => {
                 kept::lines(folders, *removed).iter().for_each(|line| self.screen.line(host, line));
+            }
+            Shown::Footprint { footprint, removed } => {
+                for line in footprint::lines(footprint, *removed) {
+                    self.screen.line(host.filter(|_| !line.starts_with(' ')), &line);
+                }
             }
             Shown::RecipeTest { trials, .. } => self.trials(trials),
             Shown::Acceptance { file, complete, promises } => self.acceptance(file, *complete, promises),

@@ -39,8 +39,21 @@ pub(super) fn lines(folders: &[KeptFolder], removed: bool) -> Vec<String> {
     if folders.is_empty() {
         return vec!["nothing was kept".into()];
     }
+    let line = |folder: &KeptFolder| {
+        let words = words(folder);
+        match &folder.trouble {
+            Some(trouble) => format!("{} {words}: {trouble}", style("not removed").red().bold()),
+            None if removed => format!("{} {words}", style("removed").green()),
+            None => format!("kept {words}"),
+        }
+    };
+    folders.iter().map(line).collect()
+}
+
+/// Where one is, of whom and since when, and how large.
+pub(super) fn words(folder: &KeptFolder) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let of = |folder: &KeptFolder| {
+    let of = || {
         let Some(purpose) = &folder.of else { return "nobody knows what for".to_owned() };
         let hours = now.saturating_sub(purpose.since).as_secs() / 3600;
         let age = match hours {
@@ -50,14 +63,5 @@ pub(super) fn lines(folders: &[KeptFolder], removed: bool) -> Vec<String> {
         };
         format!("{} of {}, {age}", purpose.suite, purpose.who)
     };
-    let line = |folder: &KeptFolder| {
-        let (directory, size) = (folder.directory.display(), plan::bytes(folder.bytes));
-        let words = format!("{directory} ({}, {size})", of(folder));
-        match &folder.trouble {
-            Some(trouble) => format!("{} {words}: {trouble}", style("not removed").red().bold()),
-            None if removed => format!("{} {words}", style("removed").green()),
-            None => format!("kept {words}"),
-        }
-    };
-    folders.iter().map(line).collect()
+    format!("{} ({}, {})", folder.directory.display(), of(), plan::bytes(folder.bytes))
 }

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod failures;
+mod footprint;
 mod human;
 mod json;
 mod kept;

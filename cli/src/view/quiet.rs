@@ -15,6 +15,7 @@ pub(super) fn is_for_the_quiet(shown: &Shown<'_>) -> bool {
         | Shown::Compared { .. }
         | Shown::Checks { .. }
         | Shown::Kept { .. }
+        | Shown::Footprint { .. }
         | Shown::RecipeTest { .. }
         | Shown::Acceptance { .. } => true,
         Shown::Plan { plan, matters } => {

@@ -4,7 +4,7 @@ use toril_provisioner::{Check, Finding, Plan};
 use toril_runner::KeptFolder;
 
 use super::{Promise, Trial};
-use crate::agent::RunEvent;
+use crate::agent::{Footprint, RunEvent};
 
 /// Something that happened, as all views get it.
 #[derive(Debug, Serialize)]
@@ -69,6 +69,12 @@ pub(crate) enum Shown<'e> {
     Artifacts { directory: &'e str },
     /// What runs have left on the host on purpose, and whether it was to be removed.
     Kept { folders: &'e [KeptFolder], removed: bool },
+    /// What of toril is on the host, and what stays; or what came of removing it.
+    Footprint {
+        #[serde(flatten)]
+        footprint: &'e Footprint,
+        removed: bool,
+    },
     /// How a recipe's trials came out.
     RecipeTest { recipe: &'e str, trials: &'e [Trial] },
     /// What was promised of a host, and what of it held; the file that all of it was written to.

@@ -16,7 +16,9 @@ use crate::seen::{Place, Trap, shown};
 #[test]
 fn a_host_is_not_changed_without_a_word_from_anybody() {
     let trap = Trap::set();
-    assert_snapshot!([trap.seen(&["apply"]), trap.seen(&["up"]), trap.seen(&["up", "--json"])].join("\n"));
+    let calls: [&[&str]; 5] =
+        [&["apply"], &["up"], &["up", "--json"], &["uninstall"], &["uninstall", "--json"]];
+    assert_snapshot!(calls.map(|call| trap.seen(call)).join("\n"));
 }
 
 #[test]

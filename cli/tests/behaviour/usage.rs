@@ -18,9 +18,20 @@ fn nothing_at_all_is_no_success() {
 
 #[test]
 fn every_command_has_help() {
-    for command in
-        ["up", "apply", "check", "test", "run", "facts", "attach", "cancel", "clean", "acceptance", "sandbox"]
-    {
+    for command in [
+        "up",
+        "apply",
+        "check",
+        "test",
+        "run",
+        "facts",
+        "attach",
+        "cancel",
+        "clean",
+        "uninstall",
+        "acceptance",
+        "sandbox",
+    ] {
         let help = toril(&[command, "--help"]).exits(0).shows(&format!("Usage: toril {command} "));
         assert_eq!(help.stderr, "");
         for hidden in ["agent", "isolate", "stage"] {

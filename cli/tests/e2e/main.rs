@@ -31,6 +31,7 @@ mod sources;
 mod standing;
 mod static_binary;
 mod toro;
+mod uninstall;
 mod verify;
 mod vm;
 mod without_ssh;

@@ -37,7 +37,8 @@ command = ["false"]
 /// It stands in a file, and nowhere else.
 const CANARY: &str = "canary-0af3b7";
 
-fn host(name: &str, sandbox: &Sandbox, more: &str) -> String {
+/// A host of an inventory that leads to a sandbox.
+pub(crate) fn host(name: &str, sandbox: &Sandbox, more: &str) -> String {
     let (address, port) = (sandbox.address(), sandbox.port());
     let (identity, known_hosts) = (sandbox.identity().display(), sandbox.known_hosts().display());
     format!(

@@ -8,7 +8,7 @@ use toril_machine::{FileAttributes, Machine, Probe, write_atomically};
 use crate::resource::ResourceError;
 
 /// What an entry that is out of use begins with.
-const MARK: &str = "# toril: ";
+pub(crate) const MARK: &str = "# toril: ";
 
 /// Which entries are to be out of use.
 #[derive(Debug, Default)]

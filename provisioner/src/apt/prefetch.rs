@@ -18,7 +18,7 @@ use crate::resource::ResourceError;
 use crate::unfinished::Unfinished;
 
 /// Where packages lie until all of them are here. On the file system of [`ARCHIVES`], so that they can be moved there.
-const PLACE: &str = "/var/cache/apt/toril";
+pub(crate) const PLACE: &str = "/var/cache/apt/toril";
 
 /// What says where packages come from.
 const SOURCES: &str = "/etc/apt";

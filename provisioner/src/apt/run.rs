@@ -14,7 +14,7 @@ use super::locks;
 use crate::resource::ResourceError;
 
 /// Where what apt and dpkg print is kept.
-pub(super) const LOG: &str = "/var/log/toril-apt.log";
+pub(crate) const LOG: &str = "/var/log/toril-apt.log";
 
 /// How much of it can be written even when the disk becomes full, in bytes: else it could not say that it did.
 const LOG_ROOM: u64 = 512 << 10;

@@ -11,7 +11,7 @@ use crate::recipe::{Handler, Recipe};
 use crate::resource::{Change, ResourceError};
 
 /// The handlers that are due.
-const DUE: &str = "/var/lib/toril/due-handlers.json";
+pub(crate) const DUE: &str = "/var/lib/toril/due-handlers.json";
 
 /// A handler that is due, by its recipe's origin and its name: what it does may have been mended in the meantime.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -9,4 +9,5 @@ mod plan;
 
 pub use apply::{Applied, apply};
 pub use event::{Counts, Event};
+pub(crate) use handlers::DUE;
 pub use plan::{Item, ItemState, Plan, PlanError, plan, plan_and_audit};

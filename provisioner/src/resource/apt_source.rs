@@ -17,6 +17,9 @@ use crate::apt::lists::{self, Retired};
 const SOURCE: &str = "source";
 const KEY: &str = "key";
 
+/// The first line of what is written.
+pub(crate) const WRITTEN: &str = "# Written by toril.";
+
 const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
 #[derive(Debug)]
@@ -87,7 +90,7 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Box<dyn Resource>> {
         Some(Key::Text(_)) => Some(format!("/etc/apt/keyrings/{name}.asc")),
         None => None,
     };
-    let mut text = String::from("# Written by toril.\n");
+    let mut text = format!("{WRITTEN}\n");
     let mut field = |name: &str, value: &str| text.push_str(&format!("{name}: {value}\n"));
     if !enabled {
         field("Enabled", "no");

@@ -20,7 +20,7 @@ const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// What is fetched lies here until it is whole, in a directory for each place: only root can make something here, and only
 /// root and apt's user enter those.
-const DOWNLOADS: &str = "/var/lib/toril/downloads";
+pub(crate) const DOWNLOADS: &str = "/var/lib/toril/downloads";
 
 /// How long the beginning of a file is kept for a next try.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -45,7 +45,9 @@ use toril_document::Table;
 use toril_machine::{Facts, Machine};
 
 pub(crate) use apt_packages::AptPackages;
+pub(crate) use apt_source::WRITTEN;
 pub use change::Change;
+pub(crate) use download::DOWNLOADS;
 pub(crate) use order::{Thing, Wanted};
 pub(crate) use reading::{
     is_name, names, one_line, optional_name, optional_path, parsed, read_name, read_path,

@@ -23,10 +23,15 @@ pub(in crate::commands) fn confirmed(
     view: &View,
     interrupts: &Interrupts,
 ) -> bool {
+    let reboot = if reboots { ", and reboot it if that is due" } else { "" };
+    agreed(&format!("{host}: change it as shown{reboot}?"), view, interrupts)
+}
+
+/// Whether the answer to a question is yes.
+pub(in crate::commands) fn agreed(question: &str, view: &View, interrupts: &Interrupts) -> bool {
     view.suspend(|| {
         let mut answer = String::new();
-        let reboot = if reboots { ", and reboot it if that is due" } else { "" };
-        let asked = ask(&format!("{host}: change it as shown{reboot}? [y/N] "));
+        let asked = ask(&format!("{question} [y/N] "));
         asked.and_then(|()| interrupts.wait_for_line()).is_ok_and(|typed| typed)
             && io::stdin().lock().read_line(&mut answer).is_ok()
             && matches!(answer.trim(), "y" | "Y" | "yes")

@@ -15,7 +15,7 @@ use toril_inventory::{Chosen, Host, Reach, Target};
 use toril_runner::{Accelerator, AcceleratorPolicy, OwnKernel, Probe, Shard};
 
 use self::act::act;
-pub(super) use self::act::{conclude, confirmed};
+pub(super) use self::act::{agreed, conclude, confirmed};
 use self::look::look;
 use self::visit::{Place, Visit};
 use super::choices::{Chooser, ChosenRecipe, ChosenSuite, both};
