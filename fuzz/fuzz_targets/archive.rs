@@ -18,6 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let packed = std::io::Write::write_all(&mut packed, bytes).and_then(|()| packed.finish());
     let _ = unpack(bytes, &tree, &rules);
     let _ = packed.map(|packed| unpack(packed.as_slice(), &tree, &rules));
-    let _ = unpack_foreign(bytes, &tree, &rules, usize::from(bytes.first().is_some_and(|byte| byte % 2 == 0)));
+    let _ =
+        unpack_foreign(bytes, &tree, &rules, usize::from(bytes.first().is_some_and(|byte| byte % 2 == 0)));
     assert_eq!(fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(1));
 });

@@ -8,7 +8,7 @@ use toril_runner::{Case, CaseResult, Event, Outcome, TestResult};
 fuzz_target!(|said: [&str; 4]| {
     let case = Case { name: said[0].into(), result: CaseResult::Failed, reason: said[1].into() };
     let mut run = HostRun::new(said[3]);
-    run.take(&Event::TestEnded(TestResult {
+    run.take(&Event::TestEnded(Box::new(TestResult {
         test: said[2].into(),
         outcome: Outcome::Failed,
         reason: said[1].into(),
@@ -19,7 +19,11 @@ fuzz_target!(|said: [&str; 4]| {
         qemu: Vec::new(),
         reproduce: Some(said[3].into()),
         warnings: Vec::new(),
-    }));
+        attempts: Vec::new(),
+        diagnosis: vec![said[2].into()],
+        metrics: Vec::new(),
+        not_here: false,
+    })));
     run.close(false);
     let report = Report { runs: vec![run], ..Report::default() };
     for format in Format::ALL {
