@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::support::{Server, example};
+use crate::support::{Server, example, unable};
 use toril_inventory::Ssh;
 
 const HOSTS: &str = "TORIL_TEST_HOSTS";
@@ -19,6 +19,18 @@ pub const STANDING: &str = "TORIL_TEST_STANDING";
 pub fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| example("connect"))
+}
+
+/// Whether no client can be asked on a terminal here, which is said.
+pub fn no_terminal() -> bool {
+    if unable().is_some() {
+        return true;
+    }
+    let is_missing = which::which("script").is_err();
+    if is_missing {
+        println!("SKIPPED: a terminal is made with `script`, which is not here");
+    }
+    is_missing
 }
 
 /// A client that connects to a host.

@@ -6,20 +6,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::client::{
-    answered_on_a_terminal, asked_on_a_terminal, fingerprint, on_a_terminal, path_with_config,
+    answered_on_a_terminal, asked_on_a_terminal, fingerprint, no_terminal, on_a_terminal, path_with_config,
 };
-use crate::support::{Server, Setup, by_both, transport, unable};
+use crate::support::{Server, Setup, by_both, transport};
 use toril_inventory::{Ssh, Transport};
 
 by_both!(questions_about_several_hosts_come_one_by_one);
 
 #[tokio::test(flavor = "current_thread")]
 async fn an_unknown_key_is_asked_for_on_a_terminal() {
-    if unable().is_some() {
-        return;
-    }
-    if which::which("script").is_err() {
-        println!("SKIPPED: a terminal is made with `script`, which is not here");
+    if no_terminal() {
         return;
     }
     let server = Server::start(&Setup::default());
@@ -39,11 +35,7 @@ async fn an_unknown_key_is_asked_for_on_a_terminal() {
 }
 
 async fn questions_about_several_hosts_come_one_by_one() {
-    if unable().is_some() {
-        return;
-    }
-    if which::which("script").is_err() {
-        println!("SKIPPED: a terminal is made with `script`, which is not here");
+    if no_terminal() {
         return;
     }
     const QUESTION: &str = "(yes/no/[fingerprint])?";
@@ -110,11 +102,7 @@ async fn questions_about_several_hosts_come_one_by_one() {
 
 #[test]
 fn the_built_in_client_asks_for_a_new_key() {
-    if unable().is_some() {
-        return;
-    }
-    if which::which("script").is_err() {
-        println!("SKIPPED: a terminal is made with `script`, which is not here");
+    if no_terminal() {
         return;
     }
     let server = Server::start(&Setup::default());
@@ -135,11 +123,7 @@ fn the_built_in_client_asks_for_a_new_key() {
 
 #[test]
 fn the_built_in_client_asks_nothing_where_the_configuration_is_strict() {
-    if unable().is_some() {
-        return;
-    }
-    if which::which("script").is_err() {
-        println!("SKIPPED: a terminal is made with `script`, which is not here");
+    if no_terminal() {
         return;
     }
     let server = Server::start(&Setup::default());
@@ -155,11 +139,7 @@ fn the_built_in_client_asks_nothing_where_the_configuration_is_strict() {
 
 #[test]
 fn a_key_that_was_accepted_and_cannot_be_kept_is_taken() {
-    if unable().is_some() {
-        return;
-    }
-    if which::which("script").is_err() {
-        println!("SKIPPED: a terminal is made with `script`, which is not here");
+    if no_terminal() {
         return;
     }
     let server = Server::start(&Setup::default());
@@ -179,11 +159,7 @@ fn a_key_that_was_accepted_and_cannot_be_kept_is_taken() {
 
 #[test]
 fn a_passphrase_is_asked_for_where_a_host_wants_the_key_and_once_for_all_hosts() {
-    if unable().is_some() {
-        return;
-    }
-    if which::which("script").is_err() {
-        println!("SKIPPED: a terminal is made with `script`, which is not here");
+    if no_terminal() {
         return;
     }
     let servers = [0; 2].map(|_| Server::start(&Setup::default()));
