@@ -19,6 +19,15 @@ fn resource(path: &str, url: &str, more: &str) -> Box<dyn Resource> {
     testing::read(&text).unwrap()
 }
 
+/// Whether nothing can be fetched here, which is said.
+fn cannot_fetch() -> bool {
+    let cannot = !geteuid().is_root() || !Path::new(APT_HELPER).exists();
+    if cannot {
+        eprintln!("skipped: needs root and {APT_HELPER}");
+    }
+    cannot
+}
+
 #[test]
 fn the_hash_of_what_is_there_decides() {
     let fake = Fake::new();
@@ -37,8 +46,7 @@ fn the_hash_of_what_is_there_decides() {
 
 #[test]
 fn is_fetched_verified_and_put_in_place_whole() {
-    if !geteuid().is_root() || !Path::new(APT_HELPER).exists() {
-        eprintln!("skipped: needs root and {APT_HELPER}");
+    if cannot_fetch() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -102,8 +110,7 @@ fn leave(path: &Path, sha256: &str, beginning: &str) -> PathBuf {
 
 #[test]
 fn goes_on_where_an_earlier_try_ended() {
-    if !geteuid().is_root() || !Path::new(APT_HELPER).exists() {
-        eprintln!("skipped: needs root and {APT_HELPER}");
+    if cannot_fetch() {
         return;
     }
     let (fake, machine) = (Fake::new(), Machine::this());
@@ -129,8 +136,7 @@ fn goes_on_where_an_earlier_try_ended() {
 
 #[test]
 fn what_came_before_a_connection_broke_is_kept_and_nothing_else() {
-    if !geteuid().is_root() || !Path::new(APT_HELPER).exists() {
-        eprintln!("skipped: needs root and {APT_HELPER}");
+    if cannot_fetch() {
         return;
     }
     let (fake, machine) = (Fake::new(), Machine::this());
@@ -164,8 +170,7 @@ fn what_came_before_a_connection_broke_is_kept_and_nothing_else() {
 /// Root writes into a directory of somebody's who puts a link to another one in its place.
 #[test]
 fn what_others_do_to_its_directory_leads_root_nowhere_else() {
-    if !geteuid().is_root() || !Path::new(APT_HELPER).exists() {
-        eprintln!("skipped: needs root and {APT_HELPER}");
+    if cannot_fetch() {
         return;
     }
     let (fake, machine) = (Fake::new(), Machine::this());
