@@ -34,7 +34,13 @@ pub(crate) struct Helper {
     pub after: bool,
     /// What the guest prints before it is started, if it is started after the guest.
     pub heard: Option<String>,
+    /// Whether it would go on when the guest has ended.
+    pub stays: bool,
 }
+
+/// Runs its arguments until the folder before them is gone. What `timeout` runs is a process group, so that the last command
+/// ends nothing but that.
+const WHILE_THERE: &str = r#""$@" & while [ -d "$0" ]; do sleep 0.1; done; kill 0"#;
 
 impl ByHand {
     /// For a guest that runs as `user`; `folder` is the test's own, which is gone by then.
@@ -162,7 +168,12 @@ impl ByHand {
 
     fn background(&self, helper: &Helper) -> String {
         let user = if helper.as_root { "root" } else { &self.user };
-        let mut line = by_hand(user, &helper.env, &helper.argv, Some(self.limit));
+        let mut argv = helper.argv.clone();
+        if helper.stays {
+            let folder = self.folder.to_string_lossy();
+            argv.splice(0..0, ["sh", "-c", WHILE_THERE, &*folder].map(str::to_owned));
+        }
+        let mut line = by_hand(user, &helper.env, &argv, Some(self.limit));
         if helper.as_root {
             line.insert_str(0, self.sudo());
         }
@@ -199,6 +210,21 @@ mod tests {
         hand.helper(Helper { argv: vec!["v".into(), copy], as_root, makes, ..Helper::default() });
         hand.console("report");
         hand.script(&["qemu".into()], &[], None)
+    }
+
+    #[test]
+    fn nothing_goes_on_when_the_guest_has_ended() {
+        let place = tempfile::tempdir().unwrap();
+        let limit = Duration::from_secs(60);
+        let mut hand = ByHand::new("root", Path::new("test-1"), None, limit);
+        hand.folder = place.path().join("f");
+        // Its own child has its pipe as well, and so has to end with it.
+        let argv = ["sh", "-c", "sleep 600 & sleep 600"].map(str::to_owned).to_vec();
+        hand.helper(Helper { argv, stays: true, ..Helper::default() });
+        let script = hand.script(&["true".into()], &[], None);
+        let begun = std::time::Instant::now();
+        let ended = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(ended.status.success() && begun.elapsed() < limit / 2, "{script}\n{ended:?}");
     }
 
     #[test]

@@ -206,8 +206,9 @@ impl<'s> Draft<'s> {
                 };
                 let (device, host) = paths(&|name| self.by_hand.path(name));
                 self.by_hand.late.set("guest.vsock", host.to_string_lossy());
-                let helper =
-                    Helper { argv: argv(&device, &host), makes: Some(device.clone()), ..Helper::default() };
+                let argv_by_hand = argv(&device, &host);
+                let makes = Some(device.clone());
+                let helper = Helper { argv: argv_by_hand, makes, stays: true, ..Helper::default() };
                 self.by_hand.helper(helper);
                 self.by_hand.devices.vsock = Some(VsockDevice::User { socket: device });
 
@@ -231,7 +232,7 @@ impl<'s> Draft<'s> {
         port_is_free(forward, account).map_err(error)?;
         let cid = self.cid.as_ref().map_or(0, |cid| cid.number);
         let by_hand = forward::argv(forward, cid, &vsock, &self.by_hand.path("vsock.sock"));
-        self.by_hand.helper(Helper { argv: by_hand, ..Helper::default() });
+        self.by_hand.helper(Helper { argv: by_hand, stays: true, ..Helper::default() });
         let spec = account.spec(forward::argv(forward, cid, &vsock, &self.vsock_socket), folder);
         let member = Member { part: Part::Support, spec, files: Vec::new(), waits: Vec::new() };
         let index = self.add(member, format!("socat for port {}", forward.from), "socat");
@@ -251,7 +252,7 @@ impl<'s> Draft<'s> {
         let CommandTest { argv, env } = self.by_hand.late.command(&companion.command);
         let (as_root, after) = (companion.as_root, companion.after);
         let heard = companion.ready.as_ref().filter(|_| after).map(|ready| ready.as_str().to_owned());
-        self.by_hand.helper(Helper { argv, env, as_root, after, heard, ..Helper::default() });
+        self.by_hand.helper(Helper { argv, env, as_root, after, heard, stays: !after, ..Helper::default() });
 
         let CommandTest { argv, env } = self.late.command(&companion.command);
         let mut spec = account.spec(argv, folder);
