@@ -19,7 +19,7 @@ pub(super) fn disconnect(arguments: &Disconnect) -> Result<Status, UsageError> {
             let host = match chosen.target {
                 Target::Host(host) => host,
                 Target::Sandbox(name) => {
-                    sandbox::host(&name, false, &View::quiet()).map_err(UsageError::Other)?
+                    sandbox::host(&name, None, &View::quiet()).map_err(UsageError::Other)?
                 }
             };
             match host.reach {

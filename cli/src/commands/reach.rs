@@ -72,7 +72,7 @@ pub(super) fn host(chosen: &Chosen, make: bool, view: &View) -> Result<Host, Str
     match &chosen.target {
         Target::Host(host) => Ok(host.clone()),
         Target::Sandbox(sandbox) => {
-            let mut host = sandbox::host(sandbox, make, view)?;
+            let mut host = sandbox::host(sandbox, make.then_some(&*chosen.name), view)?;
             chosen.name.clone_into(&mut host.name);
             Ok(host)
         }

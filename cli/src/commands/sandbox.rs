@@ -54,13 +54,14 @@ pub(super) fn run(command: &Sandbox) -> Result<Status, UsageError> {
     })
 }
 
-/// The sandbox of a name as a host. It must be up, or `make` be set.
-pub(super) fn host(name: &str, make: bool, view: &View) -> Result<Host, String> {
-    if make {
+/// The sandbox of a name as a host. It must be up, or be made as what the view then shows by a name.
+pub(super) fn host(name: &str, made_as: Option<&str>, view: &View) -> Result<Host, String> {
+    if let Some(shown) = made_as {
         need_root().map_err(|error| chain(&error))?;
         // One that was powered off is made anew as what it was.
         let machine = existing(name)?.and_then(|sandbox| sandbox.machine().cloned());
-        return make_up(name, &Options { machine, ..Options::default() }, view).map(|sandbox| sandbox.host());
+        let options = Options { machine, ..Options::default() };
+        return make_up(name, shown, &options, view).map(|sandbox| sandbox.host());
     }
     match existing(name)? {
         Some(sandbox) if sandbox.state() == State::Running => Ok(sandbox.host()),
@@ -109,8 +110,8 @@ fn up(name: &str, mut options: Options, arguments: &VirtualMachine, view: &View)
         install_tools(Kind::VirtualMachine, view)?;
         options.machine = Some(virtual_machine::requested(arguments, virtual_machine::accelerator(view)));
     }
-    let sandbox = make_up(name, &options, view)?;
     let host = if name == "sandbox" { name.to_owned() } else { format!("sandbox:{name}") };
+    let sandbox = make_up(name, &host, &options, view)?;
     let (release, address, port) = (sandbox.release(), sandbox.address(), sandbox.port());
     let kind = kind(&sandbox);
     note(view, &format!("sandbox {name} ({kind}, debian {release}) is up at {address} port {port}"));
@@ -120,8 +121,13 @@ fn up(name: &str, mut options: Options, arguments: &VirtualMachine, view: &View)
     Ok(())
 }
 
-fn make_up(name: &str, options: &Options, view: &View) -> Result<toril_sandbox::Sandbox, String> {
-    make(name, options, view).map_err(|error| error.to_string())
+fn make_up(
+    name: &str,
+    shown: &str,
+    options: &Options,
+    view: &View,
+) -> Result<toril_sandbox::Sandbox, String> {
+    make(name, shown, options, view).map_err(|error| error.to_string())
 }
 
 /// Why a sandbox could not be made.
@@ -140,8 +146,13 @@ impl MakeError {
     }
 }
 
-/// Makes a sandbox, and what that needs of this machine.
-pub(super) fn make(name: &str, options: &Options, view: &View) -> Result<toril_sandbox::Sandbox, MakeError> {
+/// Makes a sandbox, and what that needs of this machine. The view shows it as the host `shown`.
+pub(super) fn make(
+    name: &str,
+    shown: &str,
+    options: &Options,
+    view: &View,
+) -> Result<toril_sandbox::Sandbox, MakeError> {
     need_root().map_err(MakeError::Sandbox)?;
     let kind = options.machine.as_ref().map_or(Kind::Container, |_| Kind::VirtualMachine);
     install_tools(kind, view).map_err(MakeError::Tools)?;
@@ -158,10 +169,12 @@ pub(super) fn make(name: &str, options: &Options, view: &View) -> Result<toril_s
             Progress::PortTaken { port } => format!("port {port} was taken; trying another"),
             _ => return,
         };
-        view.show(None, &Shown::Step { text: &text });
+        view.show(Some(shown), &Shown::Step { text: &text });
     };
     let sandboxes = Sandboxes::system().map_err(MakeError::Sandbox)?;
-    sandboxes.up(name, options, &mut tell).map_err(MakeError::Sandbox)
+    let made = sandboxes.up(name, options, &mut tell).map_err(MakeError::Sandbox);
+    view.at_rest(Some(shown));
+    made
 }
 
 /// `virtual machine, TCG`
@@ -202,8 +215,9 @@ fn install(recipe: &str, missing: &[&str], view: &View) -> Result<(), String> {
         view.show(Some("local"), &Shown::Run { run: &RunEvent::Provision { event } });
     };
     let applied = toril_provisioner::apply(&recipe, &machine, &facts, &mut sink, &AtomicBool::new(false))
-        .map_err(|error| error.to_string())?;
-    match applied.converged() {
+        .map_err(|error| error.to_string());
+    view.at_rest(Some("local"));
+    match applied?.converged() {
         true => Ok(()),
         false => Err(format!("the recipe {name} could not be applied to this machine")),
     }

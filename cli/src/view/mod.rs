@@ -132,6 +132,13 @@ impl View {
         }
     }
 
+    /// Shows a host, or this machine, no longer at the last step that was told.
+    pub(crate) fn at_rest(&self, host: Option<&str>) {
+        if let Kind::Human(human) = &mut self.lock().kind {
+            human.screen.clear(host);
+        }
+    }
+
     /// Takes progress off the terminal while something else uses it, such as a question.
     pub(crate) fn suspend<T>(&self, other: impl FnOnce() -> T) -> T {
         match &self.lock().kind {

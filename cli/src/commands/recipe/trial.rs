@@ -127,7 +127,7 @@ fn sweep(view: &View) {
     });
     // Making the sandboxes fails for the same reason, with better words.
     if let Err(error) = result {
-        view.show(None, &Shown::Step { text: &format!("looking for old sandboxes: {}", chain(&error)) });
+        view.show(None, &Shown::Note { text: &format!("looking for old sandboxes: {}", chain(&error)) });
     }
 }
 
@@ -215,7 +215,7 @@ impl Attempt<'_> {
         let _gone_at_the_end = Guard { name: name.clone(), view: self.view };
         let sources = self.sources.map(Path::to_path_buf);
         let options = Options { release: Some(wanted), sources, ..Options::default() };
-        let sandbox = sandbox::make(&name, &options, self.view).map_err(End::Cannot)?;
+        let sandbox = sandbox::make(&name, &self.label, &options, self.view).map_err(End::Cannot)?;
         let mut host = sandbox.host();
         host.name.clone_from(&self.label);
         let mut client = reach::connect(&host, way, self.view)

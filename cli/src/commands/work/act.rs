@@ -140,6 +140,7 @@ pub(super) async fn act(
     if visit.outcome.time.is_zero() {
         visit.outcome.time = visit.start.elapsed();
     }
+    view.at_rest(Some(&visit.outcome.host));
     visit.outcome
 }
 

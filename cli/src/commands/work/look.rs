@@ -40,7 +40,7 @@ pub(super) async fn look(
             None => Err((clock.start(), fleet.late(&clock))),
         }
     };
-    tokio::select! {
+    let visit = tokio::select! {
         biased;
         () = interrupts.first() => {
             visit.fail(&view, "looking", &INTERRUPTED.to_owned().into(), Status::Operation);
@@ -53,7 +53,9 @@ pub(super) async fn look(
             visit.outcome.time = start.elapsed();
             visit
         }),
-    }
+    };
+    view.at_rest(Some(&visit.outcome.host));
+    visit
 }
 
 /// The place's host; a sandbox is made where the task says so, which no interrupt ends half-way.

@@ -248,7 +248,9 @@ fn with_source(mut task: Task, view: &View) -> Result<Task, UsageError> {
                 view.show(None, &Shown::Step { text: &format!("packing the source, {} MiB", read >> 20) });
             }
         };
-        let supply = Supply::make(source, directory, &mut progress)
+        let supply = Supply::make(source, directory, &mut progress);
+        view.at_rest(None);
+        let supply = supply
             .map_err(|error| UsageError::Other(format!("cannot make the suite's source ready: {error}")))?;
         for note in &supply.notes {
             view.show(None, &Shown::Note { text: note });
