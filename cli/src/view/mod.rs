@@ -16,8 +16,10 @@ mod screen;
 mod shown;
 mod trial;
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub(crate) use acceptance::{OF_RECIPE, Promise, Verdict};
 pub(crate) use outcome::HostOutcome;
@@ -62,7 +64,12 @@ impl View {
                 Kind::Human(human::Human::new(output.verbose, output.quiet, reports.take_standard_output()))
             }
         };
-        View(Arc::new(Mutex::new(Sinks { kind, reports })))
+        let view = View(Arc::new(Mutex::new(Sinks { kind, reports })));
+        if !output.json && !output.quiet && !io::stderr().is_terminal() {
+            let sinks = Arc::downgrade(&view.0);
+            thread::spawn(move || break_silence(&sinks));
+        }
+        view
     }
 
     /// Shows what happened on a host, or (with no host) on this machine.
@@ -158,6 +165,17 @@ impl Kind {
             Kind::Human(human) => human.show(host, shown),
             Kind::Json(json) => json.show(host, shown),
         }
+    }
+}
+
+/// Says in a log now and then what is at work, as long as there is the view.
+fn break_silence(sinks: &Weak<Mutex<Sinks>>) {
+    while let Some(sinks) = sinks.upgrade() {
+        if let Kind::Human(human) = &mut sinks.lock().unwrap_or_else(PoisonError::into_inner).kind {
+            human.screen.break_silence(Instant::now());
+        }
+        drop(sinks);
+        thread::sleep(Duration::from_secs(5));
     }
 }
 
