@@ -94,9 +94,9 @@ fn the_time_to_a_line() {
         let gate = "metric = \"wall-time\"\nmarker = '^ready$'\nat-least = 200\nruns = 3";
         place.result(&format!("{}\n[[test.gate]]\n{gate}\nat-most = {most}\n", shell(script, "")))
     };
-    let result = gate(10_000);
+    let result = gate(60_000);
     assert_eq!(result.outcome, Outcome::Passed, "{result:#?}");
-    assert!(result.metrics[0].samples.iter().all(|sample| (200.0..10_000.0).contains(sample)));
+    assert!(result.metrics[0].samples.iter().all(|sample| *sample >= 200.0));
     let result = gate(201);
     assert_eq!(result.outcome, Outcome::Failed, "{result:#?}");
     assert!(result.reason.contains("at most 201 ms"), "{}", result.reason);
@@ -105,7 +105,7 @@ fn the_time_to_a_line() {
 /// The built-in guest, which ends by a triple fault on purpose, with limits on its boot time in milliseconds.
 fn boot(limits: &str, more: &str) -> String {
     format!(
-        "[[test]]\nname = \"boot\"\ndeadline = \"10s\"\n{more}\n[test.guest]\nkernel = \"builtin:toolkit\"\n\
+        "[[test]]\nname = \"boot\"\ndeadline = \"60s\"\n{more}\n[test.guest]\nkernel = \"builtin:toolkit\"\n\
          append = \"mode=triple-fault\"\nends = \"reset\"\n[[test.gate]]\nmetric = \"boot-time\"\nruns = 3\n{limits}\n"
     )
 }
@@ -114,7 +114,7 @@ fn boot(limits: &str, more: &str) -> String {
 fn boot_time_is_a_gate() {
     let Some(mut place) = place(true) else { return };
     let cases = "expect = [\"long-mode\"]";
-    let result = place.result(&boot("at-most = 5000\nat-least = 0.01", cases));
+    let result = place.result(&boot("at-most = 50000\nat-least = 0.01", cases));
     assert_eq!(result.outcome, Outcome::Passed, "{result:#?}");
     assert_eq!(result.metrics[0].samples.len(), 3);
     println!("{}", result.reason);
@@ -122,13 +122,13 @@ fn boot_time_is_a_gate() {
     assert_eq!(result.outcome, Outcome::Failed, "{result:#?}");
     assert!(result.reason.contains("at most 0.001 ms (samples "), "{}", result.reason);
     // A guest that dies has no boot time, however fast it was.
-    let dies = boot("at-most = 5000", cases).replace("triple-fault", "incomplete");
+    let dies = boot("at-most = 50000", cases).replace("triple-fault", "incomplete");
     let result = place.result(&dies);
     assert_eq!(result.outcome, Outcome::Failed, "{result:#?}");
     assert!(result.reason.starts_with("run 1 of 3: it ended with exit status 33"), "{}", result.reason);
     // Nor has a QEMU that did not run.
     place.options.qemu = "qemu-of-toril-that-is-not-there".into();
-    let (summary, _) = place.run(&boot("at-most = 5000", cases));
+    let (summary, _) = place.run(&boot("at-most = 50000", cases));
     let result = &summary.results[0];
     assert_eq!((result.outcome, exit_status(&summary)), (Outcome::Error, 5));
     assert!(result.reason.starts_with("run 1 of 3: cannot run `qemu-of-toril"), "{}", result.reason);

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,6 +42,30 @@ pub fn place(needs_qemu: bool) -> Option<Place> {
         ..Options::default()
     };
     Some(Place { state, options })
+}
+
+/// How long something may take that comes about by itself, on the slowest of machines.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Deadlines for what ends by nothing else; the next where a slow machine does not come far enough within one.
+const DEADLINES: [&str; 3] = ["1 s", "8 s", "60 s"];
+
+/// What comes of the first deadline within which it came so far, and that deadline in words; of the last one where it never
+/// did.
+pub fn cut_off<T>(run: impl Fn(&str) -> T, came_far: impl Fn(&T) -> bool) -> (T, &'static str) {
+    let [others @ .., last] = DEADLINES;
+    let run = |words: &'static str| (run(&words.replace(' ', "")), words);
+    others.into_iter().map(run).find(|(ended, _)| came_far(ended)).unwrap_or_else(|| run(last))
+}
+
+/// Makes a program out of a script. By another process: a file that this one has open for writing is open as well in what
+/// another thread has just forked, and until that is a program of its own, the file cannot be executed.
+pub fn program(path: &Path, script: &str) {
+    let mut install = Command::new("install");
+    let mut install =
+        install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped()).spawn().unwrap();
+    install.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
 }
 
 /// Says what a test cannot do without, and so skips it; fails where no test may be skipped (`.ci/run`).
@@ -104,8 +130,8 @@ pub fn processes(text: &str) -> Vec<String> {
 }
 
 /// Whether it becomes true soon.
-pub fn soon(within: Duration, mut check: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + within;
+pub fn soon(mut check: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + SOON;
     while Instant::now() < until {
         if check() {
             return true;
