@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
+use std::time::Duration;
 
 use super::super::contract::{CASES, END, HEADER, METRIC, MORE_CASES, WORK, Work};
 use super::{Guest, STATUS_ENDED, boot, cases, names, passed, told};
@@ -77,14 +78,16 @@ fn an_nmi_frees_the_stuck() {
     let host = thread::spawn(move || {
         let mut stream = BufReader::new(listener.accept().unwrap().0);
         monitor(&mut stream, "qmp_capabilities");
-        // The console's header comes before the guest waits, and as good as at the same time.
+        // The console's header comes before the guest waits.
         let mut report = BufReader::new(shown.accept().unwrap().0);
         let mut header = String::new();
         report.read_line(&mut header).unwrap();
-        thread::sleep(std::time::Duration::from_millis(500));
-        monitor(&mut stream, "inject-nmi");
+        // Until it waits, they are lost.
+        report.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut line = String::new();
-        report.read_line(&mut line).unwrap();
+        while report.read_line(&mut line).is_err() {
+            monitor(&mut stream, "inject-nmi");
+        }
         (header, line)
     });
     let guest = Guest::new("mode=stuck console=on")
