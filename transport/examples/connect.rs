@@ -29,10 +29,10 @@ fn main() -> Result<(), Failure> {
 
 fn options() -> Options {
     Options {
-        connect_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(30),
         interactive: true,
         ssh_options: env::var("TORIL_TEST_OPTION").into_iter().collect(),
-        standing: env::var_os("TORIL_TEST_STANDING").map(|_| Duration::from_secs(60)),
+        standing: env::var_os("TORIL_TEST_STANDING").map(|_| Duration::from_secs(600)),
         ..Options::default()
     }
 }

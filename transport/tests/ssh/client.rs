@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -108,7 +107,15 @@ pub fn path_with_config(home: &Path, config: &str) -> String {
     fs::write(home.join("config"), config).unwrap();
     let real = which::which("ssh").unwrap();
     let text = format!("#!/bin/sh\nexec {} -F {}/config \"$@\"\n", real.display(), home.display());
-    fs::write(home.join("ssh"), text).unwrap();
-    fs::set_permissions(home.join("ssh"), PermissionsExt::from_mode(0o755)).unwrap();
+    // By another process: a file that this one has open for writing is open as well in what another thread has just forked,
+    // and until that is a program of its own, the file cannot be executed.
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(home.join("ssh"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
     format!("{}:{}", home.display(), std::env::var("PATH").unwrap())
 }

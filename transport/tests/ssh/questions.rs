@@ -70,7 +70,7 @@ async fn questions_about_several_hosts_come_one_by_one() {
     for turn in 0..3 {
         let begun = text.len();
         while !text[begun..].contains(QUESTION) {
-            text += &piece.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{turn}: {text}"));
+            text += &piece.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{turn}: {text}"));
         }
         // Time for another question that does not wait for its turn.
         std::thread::sleep(Duration::from_secs(1));

@@ -1,6 +1,7 @@
 //! What the built-in client does by itself: keys, known hosts, jump hosts, and that no ssh is needed.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -198,6 +199,16 @@ fn said(mut command: Command) -> String {
 
 struct Agent(Child);
 
+impl Agent {
+    fn at(socket: &Path) -> Agent {
+        let child = Command::new("ssh-agent").args(["-D", "-a"]).arg(socket).stdout(Stdio::null()).spawn();
+        let agent = Agent(child.unwrap());
+        // The socket is there a moment before anybody listens at it.
+        crate::support::wait("the agent listens", || UnixStream::connect(socket).is_ok());
+        agent
+    }
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -241,9 +252,7 @@ fn without_an_ssh_keys_come_from_the_environment_files_and_an_agent() {
     assert!(text.contains("PermissionDenied") && text.contains("offered: []"), "{text}");
 
     let socket = at.join("agent");
-    let child = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn();
-    let _agent = Agent(child.unwrap());
-    crate::support::wait("the agent listens", || socket.exists());
+    let _agent = Agent::at(&socket);
     let added = Command::new("ssh-add").arg(at.join("id")).env("SSH_AUTH_SOCK", &socket).output().unwrap();
     assert!(added.status.success(), "{added:?}");
     for ssh in [&without, &with] {
@@ -264,9 +273,7 @@ fn of_many_keys_of_an_agent_those_that_the_configuration_names_are_offered_first
     let home = at.join("many-keys");
     fs::create_dir_all(home.join(".ssh")).unwrap();
     let socket = at.join("agent");
-    let child = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn();
-    let _agent = Agent(child.unwrap());
-    crate::support::wait("the agent listens", || socket.exists());
+    let _agent = Agent::at(&socket);
     let mut keys: Vec<_> = (0..7).map(|number| at.join(format!("stranger-{number}"))).collect();
     for key in &keys {
         keygen(&["-q", "-t", "ed25519", "-N", "", "-f"], key);
@@ -303,7 +310,8 @@ fn who_logs_in_is_known_without_the_environment() {
     let server = Server::start(&Setup::default());
     let at = server.directory.path();
     let copy = at.join("client");
-    fs::copy(program(), &copy).unwrap();
+    // By another process, as in `path_with_config`.
+    assert!(Command::new("cp").arg(program()).arg(&copy).status().unwrap().success());
     let key = fs::read_to_string(at.join("id")).unwrap();
     let ssh = Ssh { user: None, identity: None, ..server.ssh.clone() };
     // The user nobody of Debian, and one that is nowhere.
