@@ -255,6 +255,6 @@ pub(crate) struct Ended {
 pub(crate) struct Reboot {
     /// The name of the boot that it ends.
     pub(crate) boot: String,
-    /// How long the machine may take to come back.
-    pub(crate) deadline: Duration,
+    /// How long the machine may take to come back, in seconds.
+    pub(crate) deadline: u64,
 }

@@ -164,7 +164,7 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
             Some(lock)
         }
     };
-    let deadline = ended.reboot.as_ref().map(|reboot| reboot.deadline);
+    let deadline = ended.reboot.as_ref().map(|reboot| Duration::from_secs(reboot.deadline));
     // Where the tests were not come to, nobody has unpacked it.
     let _ = fs::remove_file(run.source());
     // What comes now is not to be stopped: a reboot takes away who follows.
@@ -390,7 +390,8 @@ impl Worker {
         }
         let boot = machine.boot_id()?;
         // Told before it is asked for: the connection may not live long enough to tell of it afterwards.
-        self.write(RunEvent::Rebooting { reason, deadline: deadline.as_secs() });
+        let deadline = deadline.as_secs();
+        self.write(RunEvent::Rebooting { reason, deadline });
         machine.ask_for_reboot().map_err(|error| format!("the host is not rebooted: {error}"))?;
         ended.reboot_due = None;
         ended.reboot = Some(Reboot { boot, deadline });

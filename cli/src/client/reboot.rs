@@ -20,12 +20,12 @@ impl Client {
         let start = Instant::now();
         tokio::select! {
             () = interrupts.first() => Err(ClientError::LeftInReboot { host: self.host.name.clone() }),
-            back = self.be_back(reboot, start + reboot.deadline) => back.map(|()| start.elapsed()),
+            back = self.be_back(reboot, start + Duration::from_secs(reboot.deadline)) => back.map(|()| start.elapsed()),
         }
     }
 
     async fn be_back(&mut self, reboot: &Reboot, until: Instant) -> Result<(), ClientError> {
-        let (host, deadline) = (self.host.name.clone(), reboot.deadline);
+        let (host, deadline) = (self.host.name.clone(), Duration::from_secs(reboot.deadline));
         // Nobody is asked for a passphrase or about a key again and again.
         let options = toril_transport::Options { interactive: false, ..self.way.options.clone() };
         let mut last = None;
