@@ -1,12 +1,13 @@
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat};
 use tar::{Builder, EntryType, Header};
 
 use crate::error::PackError;
@@ -42,30 +43,58 @@ pub fn pack_in<'p>(
     let counted = Counted { file, receipt: Receipt::default() };
     let mut archive = Builder::new(GzEncoder::new(counted, Compression::fast()));
     let mut total = 0;
+    let top = openat(CWD, root, ABOVE, Mode::empty())
+        .map_err(|error| PackError::Read { path: root.to_owned(), source: error.into() })?;
     for path in paths {
-        total += add(&mut archive, root, path)?;
+        total += add(&mut archive, (root, &top), path)?;
         each(total);
     }
     let written = archive.into_inner().and_then(GzEncoder::finish).map_err(PackError::Write)?;
     Ok(written.into_parcel())
 }
 
+/// How a directory above a path is opened.
+const ABOVE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Opens the directory that a path is in, through directories alone: whoever owns the tree may put a link in the place of
+/// one at any time, and the packer's rights may be more than that user's.
+fn open_above(top: &OwnedFd, above: &[&[u8]]) -> io::Result<Option<OwnedFd>> {
+    let mut last: Option<OwnedFd> = None;
+    for part in above {
+        let directory = last.as_ref().unwrap_or(top);
+        let flags = ABOVE.union(OFlags::NOFOLLOW);
+        last = Some(openat(directory, OsStr::from_bytes(part), flags, Mode::empty())?);
+    }
+    Ok(last)
+}
+
 /// Adds one path and returns how many bytes of content it has.
-fn add(archive: &mut Builder<GzEncoder<Counted>>, root: &Path, path: &Path) -> Result<u64, PackError> {
-    let parts = relative(path.as_os_str().as_bytes());
-    let depth = parts.map_err(|why| PackError::Name { path: path.to_owned(), why })?.len() - 1;
+fn add(
+    archive: &mut Builder<GzEncoder<Counted>>,
+    (root, top): (&Path, &OwnedFd),
+    path: &Path,
+) -> Result<u64, PackError> {
+    let named = |why| PackError::Name { path: path.to_owned(), why };
+    let parts = relative(path.as_os_str().as_bytes()).map_err(named)?;
+    let (name, above) = parts.split_last().ok_or_else(|| named("it is empty"))?;
     let full = root.join(path);
     let failed = |source| PackError::Read { path: full.clone(), source };
-    let metadata = fs::symlink_metadata(&full).map_err(failed)?;
+    let broken = |error: rustix::io::Errno| failed(error.into());
+    let (name, depth) = (OsStr::from_bytes(name), above.len());
+    let opened = open_above(top, above).map_err(failed)?;
+    let directory = opened.as_ref().unwrap_or(top);
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(broken)?;
     let mut header = Header::new_gnu();
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or_default());
+    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
     header.set_size(0);
-    let kind = metadata.file_type();
+    let kind = FileType::from_raw_mode(stat.st_mode);
     if kind.is_symlink() {
-        let target = fs::read_link(&full).map_err(failed)?;
-        if leads_out(depth, target.as_os_str().as_bytes()) {
+        let target = readlinkat(directory, name, Vec::new()).map_err(broken)?;
+        if leads_out(depth, target.as_bytes()) {
+            let target = PathBuf::from(OsStr::from_bytes(target.as_bytes()));
             return Err(PackError::LeadsOut { path: full, target });
         }
+        let target = OsStr::from_bytes(target.as_bytes());
         header.set_entry_type(EntryType::Symlink);
         header.set_mode(0o777);
         archive.append_link(&mut header, path, target).map_err(PackError::Write)?;
@@ -82,12 +111,10 @@ fn add(archive: &mut Builder<GzEncoder<Counted>>, root: &Path, path: &Path) -> R
     }
     // It may have become something else in between, which must not hold this up.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(
-        rustix::fs::open(&full, flags, Mode::empty()).map_err(|error| failed(io::Error::from(error)))?,
-    );
+    let file = File::from(openat(directory, name, flags, Mode::empty()).map_err(broken)?);
     let size = file.metadata().map_err(failed)?.len();
     header.set_entry_type(EntryType::Regular);
-    header.set_mode(if metadata.mode() & 0o100 == 0 { 0o644 } else { 0o755 });
+    header.set_mode(if stat.st_mode & 0o100 == 0 { 0o644 } else { 0o755 });
     header.set_size(size);
     let mut content = Content { file, left: size, trouble: None };
     let added = archive.append_data(&mut header, path, &mut content);

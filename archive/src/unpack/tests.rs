@@ -281,6 +281,21 @@ fn archives_of_others_may_have_nothing_that_leads_out() {
 }
 
 #[test]
+fn nothing_is_packed_through_a_link() {
+    let dir = scene();
+    let tree = dir.path().join("tree");
+    fs::create_dir(tree.join("d")).unwrap();
+    fs::write(tree.join("d/beside"), "of the tree").unwrap();
+    let pack = || crate::pack(&tree, [Path::new("d/beside")], &mut |_| {});
+    pack().unwrap();
+    // In the place of the directory, by the time that what is in it is read.
+    fs::remove_dir_all(tree.join("d")).unwrap();
+    symlink("..", tree.join("d")).unwrap();
+    let error = pack().unwrap_err();
+    assert!(matches!(error, PackError::Read { .. }), "{error}");
+}
+
+#[test]
 fn bombs_of_others_are_refused() {
     let mut large = file("t/large");
     large.content = vec![0; (1 << 20) + 1];
