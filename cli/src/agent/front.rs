@@ -250,7 +250,7 @@ fn to_cancel(name: Option<&str>, who: Option<String>) -> io::Result<Result<RunDi
     };
     let ended = run.name();
     let alive = match name {
-        Some(_) => run.has_worker()?.then_some(run),
+        Some(_) => run.is_at_work()?.then_some(run),
         None => RunDirectory::find_alive(None)?,
     };
     Ok(alive.ok_or_else(|| {

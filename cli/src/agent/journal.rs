@@ -238,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_has_told_its_end_is_not_at_work_though_its_worker_is_still_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDirectory::at(dir.path().to_owned());
+        let _alive = run.hold_alive().unwrap();
+        let mut writer = begin(&run);
+        writer.write(RunEvent::Began { pid: 1 }).unwrap();
+        assert!(run.is_at_work().unwrap());
+        writer.write(RunEvent::Ended { ended: Ended::default() }).unwrap();
+        assert!(run.has_worker().unwrap() && !run.is_at_work().unwrap());
+    }
+
+    #[test]
     fn a_worker_that_died_is_no_end() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDirectory::at(dir.path().to_owned());

@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
+use super::journal::has_ended;
+
 /// Where runs keep their journals, readable by root only.
 pub(super) const JOURNALS: &str = "/var/lib/toril/journals";
 
@@ -66,11 +68,11 @@ impl RunDirectory {
         Ok(found.map(|name| RunDirectory { path: Path::new(JOURNALS).join(name) }))
     }
 
-    /// The newest run whose worker is there; of those that `who` began, if that is given.
+    /// The newest run that is at work; of those that `who` began, if that is given.
     pub(crate) fn find_alive(who: Option<&str>) -> io::Result<Option<RunDirectory>> {
         for name in names()?.into_iter().rev() {
             let run = RunDirectory { path: Path::new(JOURNALS).join(name) };
-            if run.has_worker()? && who.is_none_or(|who| run.is_of(who)) {
+            if run.is_at_work()? && who.is_none_or(|who| run.is_of(who)) {
                 return Ok(Some(run));
             }
         }
@@ -150,6 +152,11 @@ impl RunDirectory {
     /// Whether its worker is there.
     pub(crate) fn has_worker(&self) -> io::Result<bool> {
         is_locked(&self.alive_file())
+    }
+
+    /// Whether its end is still to come, from its worker. One that has told it may take a moment to be gone.
+    pub(crate) fn is_at_work(&self) -> io::Result<bool> {
+        Ok(self.has_worker()? && !has_ended(self)?)
     }
 
     /// Held by the watcher as long as it lives, from before the worker begins.

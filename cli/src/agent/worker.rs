@@ -165,6 +165,8 @@ pub(crate) fn worker(directory: PathBuf) -> io::Result<()> {
         }
     };
     let deadline = ended.reboot.as_ref().map(|reboot| Duration::from_secs(reboot.deadline));
+    // Who hears of the end may begin the next run at once, and does not wait for the host.
+    let lock = lock.filter(|_| deadline.is_some());
     // Where the tests were not come to, nobody has unpacked it.
     let _ = fs::remove_file(run.source());
     // What comes now is not to be stopped: a reboot takes away who follows.
