@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -145,7 +146,7 @@ description = "Slow"
 supports = ["debian 12"]
 [[resource]]
 name = "first"
-command = { shell = "sleep 4; touch /srv/first", creates = "/srv/first" }
+command = { shell = "until [ -e /srv/go ]; do sleep 0.05; done; touch /srv/first", creates = "/srv/first" }
 [[resource]]
 name = "second"
 file = { path = "/srv/second", content = "x\n" }
@@ -166,6 +167,10 @@ fn an_interruption_leaves_what_is_known_so_far() {
         (&false.into(), "done")
     );
     run.signal(2);
+    run.wait_for("stopping at the next safe point");
+    // Nothing shows when the host has heard of it, which it has long before this.
+    sleep(Duration::from_secs(2));
+    sandbox.sudo("touch /srv/go");
     let events = run.wait().exits(1).events();
     let told = events.iter().find(|event| event["event"] == "acceptance").unwrap();
     assert_eq!((&told["complete"], &told["file"]), (&false.into(), &output.as_str().into()));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Finished, Sandbox, TORIL, Toril, by_openssh, skip, toril};
+use crate::harness::{Finished, Sandbox, TORIL, Toril, by_openssh, descendants, skip, toril};
 
 /// A sandbox as a host that toril knows nothing of: by its address, over plain ssh.
 struct Plain<'s> {
@@ -50,14 +50,14 @@ impl<'s> Plain<'s> {
     fn call(&self, command: &[&str]) -> Finished {
         let words = self.words(command);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        Toril::new(&words).deadline(Duration::from_secs(60)).run()
+        toril(&words)
     }
 
     /// Asserts that the host cannot be worked on, and that it is said what and why, and what to try.
     #[track_caller]
     fn fails(&self, because: &str, try_this: &str) -> Finished {
         let host = self.host();
-        let finished = self.call(&["facts"]).exits(1).takes_at_most(Duration::from_secs(20));
+        let finished = self.call(&["facts"]).exits(1);
         finished.shows(&format!("{host}: error: connecting: ")).shows(because).shows("try: ").shows(try_this)
     }
 }
@@ -106,7 +106,8 @@ fn errors_of_a_name_or_a_port_that_does_not_answer_take_no_longer_than_was_said(
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = format!("debian@127.0.0.1:{}", silent.local_addr().unwrap().port());
     let arguments = ["facts", &host, "--connect-timeout", "2s"];
-    let silent = toril(&arguments).exits(1).takes_at_most(Duration::from_secs(10));
+    // Less than where nothing is said of it.
+    let silent = toril(&arguments).exits(1).takes_at_most(Duration::from_secs(14));
     silent.shows("no ssh server spoke").shows("did not answer in time").shows("try: check the address");
 }
 
@@ -188,20 +189,20 @@ fn errors_of_a_host_in_use_name_the_holder_and_waiting_works() {
     let Some(sandbox) = Sandbox::fresh("lock") else { return };
     let files = tempfile::tempdir().unwrap();
     let suite = files.path().join("slow.toml");
-    let text = "description = \"waits\"\nrun-as = \"debian\"\n[[test]]\nname = \"waits\"\n\
+    let text = "description = \"waits\"\nrun-as = \"debian\"\ndeadline = \"10m\"\n[[test]]\nname = \"waits\"\n\
         command = [\"sh\", \"-c\", \"until [ -e /tmp/go ]; do sleep 0.05; done\"]\n";
     fs::write(&suite, text).unwrap();
     let test = ["test", &sandbox.host(), "--suite", suite.to_str().unwrap()];
     let mut first = Toril::new(&test).spawn();
     first.wait_for("as user debian");
-    let second = toril(&test).exits(1).takes_at_most(Duration::from_secs(20));
+    let second = toril(&test).exits(1);
     second.shows("the host is in use by ").shows(&format!("(test {}", suite.display())).shows("--wait");
     let (recipe, _files) = recipe("make");
     toril(&["apply", &sandbox.host(), "--recipe", &recipe]).exits(1).shows("the host is in use by ");
     // Looking needs no lock.
     toril(&["check", &sandbox.host(), "--recipe", &recipe]).exits(3);
 
-    let mut waiting = Toril::new(&[&test[..], &["--wait", "60s"]].concat()).spawn();
+    let mut waiting = Toril::new(&[&test[..], &["--wait", "10m"]].concat()).spawn();
     waiting.wait_for("waiting: the host is in use by ");
     let given_up = toril(&[&test[..], &["--spread", "--wait", "1s"]].concat()).exits(1);
     given_up
@@ -318,15 +319,18 @@ fn at_a_terminal(arguments: &[String], password: &str) -> Seen {
             }
         }
     });
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(300);
     let mut seen = Seen { status: None, output: String::new() };
     let mut typed = false;
     while let Ok(piece) = pieces.recv_timeout(until.saturating_duration_since(Instant::now())) {
         seen.output.push_str(&piece);
         if !typed && seen.output.contains("password for sudo") {
             typed = true;
-            // As people do: the terminal's echo goes off only after the question is there.
-            thread::sleep(Duration::from_secs(1));
+            // The terminal's echo goes off only after the question is there.
+            while !is_echo_off(script.id()) {
+                assert!(Instant::now() < until, "what is typed would be shown: {seen:?}");
+                thread::sleep(Duration::from_millis(20));
+            }
             keyboard.write_all(format!("{password}\n").as_bytes()).unwrap();
         }
     }
@@ -336,6 +340,17 @@ fn at_a_terminal(arguments: &[String], password: &str) -> Seen {
     seen.status = script.wait().unwrap().code();
     assert!(typed, "it did not ask: {seen:?}");
     seen
+}
+
+/// Whether a terminal that `script` has made does not show what is typed.
+fn is_echo_off(script: u32) -> bool {
+    let inputs =
+        descendants(script).into_iter().filter_map(|pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok());
+    let mut terminals = inputs.filter(|input| input.starts_with("/dev/pts"));
+    terminals.any(|terminal| {
+        let settings = Command::new("stty").arg("-a").arg("-F").arg(terminal).output().unwrap().stdout;
+        String::from_utf8_lossy(&settings).split_whitespace().any(|setting| setting == "-echo")
+    })
 }
 
 fn make_key(path: &Path) {

@@ -16,6 +16,6 @@ mod snapshot;
 
 pub(crate) use documents::{Document, document};
 pub(crate) use possible::{by_openssh, is_root, skip};
-pub(crate) use processes::{command_line, parent};
+pub(crate) use processes::{command_line, descendants, parent};
 pub(crate) use program::{Finished, Running, TORIL, Toril, toril};
 pub(crate) use sandbox::Sandbox;

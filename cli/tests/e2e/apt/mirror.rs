@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::harness::Sandbox;
 
@@ -33,6 +34,16 @@ impl Mirror {
 
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until somebody asks for a file.
+    #[track_caller]
+    pub(super) fn is_asked_for(&self, name: &str) {
+        let until = Instant::now() + Duration::from_secs(300);
+        while self.times(name) == 0 {
+            assert!(Instant::now() < until, "{name} was not asked for");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// How often a file was asked for.
