@@ -59,7 +59,7 @@ command = ["true"]
 [[test]]
 name = "a guest"
 needs-build = []
-deadline = "20s"
+deadline = "120s"
 guest = { kernel = "builtin:toolkit", append = "console=report", consoles = ["report"] }
 "#;
 

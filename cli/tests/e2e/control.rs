@@ -5,7 +5,7 @@ use crate::harness::{Finished, Sandbox, document, toril};
 /// `left` and `right` wait for each other; `alone` would see `busy`; `late` passes when it is tried again.
 const SUITE: &str = r#"
 run-as = "nobody"
-deadline = "20s"
+deadline = "120s"
 [[test]]
 name = "quick left"
 command = ["sh", "-c", "touch /tmp/left; until [ -e /tmp/right ]; do sleep 0.02; done"]

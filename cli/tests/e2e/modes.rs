@@ -1,7 +1,5 @@
 //! Guests and commands that misbehave: the verdict, its reason and the exit status, and nothing left of them.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::harness::{Finished, Sandbox, document, skip, toril};
@@ -80,7 +78,6 @@ fn what_hangs_ends_at_its_deadline() {
     let Some(sandbox) = Sandbox::provisioned("hang") else { return };
     let suite = document(HANG);
     let run = toril(&["test", "--json", "--suite", &suite.path(), &sandbox.host()]).exits(4);
-    let run = run.takes_at_most(Duration::from_secs(10));
     ends(&run, "hang", "timed-out", "no end within 2 s; silent since");
     ends(&run, "hang that was stopped by nobody", "timed-out", "no end within 2 s; silent since");
     assert_eq!(
@@ -101,7 +98,7 @@ command = ["sh", "-c", "kill -SEGV $$"]
 
 [[test]]
 name = "leaves a daemon"
-command = ["sh", "-c", "setsid sh -c 'setsid sleep 1000 </dev/null >/dev/null 2>&1 &' & sleep 0.2"]
+command = ["sh", "-c", "setsid sh -c 'setsid sleep 1000 </dev/null >/dev/null 2>&1 &'"]
 
 [[test]]
 name = "floods"
