@@ -60,8 +60,8 @@ fn an_orphan_that_holds_the_pipe_does_not_hold_the_caller() {
 fn programs_are_found_on_the_path_that_they_get() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("toril-script");
-    // Without a line that says what runs it. By another process: a file that this one has open for writing is open as well
-    // in what another thread has just forked, and until that is a program of its own, the file cannot be executed.
+    // Without a line that says what runs it. By another process: a file that this one has open for writing is open as
+    // well in what another thread has just forked, and until that is a program of its own, the file cannot be executed.
     let install = Command::new("install", ["-m", "755", "/dev/stdin", script.to_str().unwrap()]);
     install.stdin("echo \"$1 of $PATH\"").output().unwrap();
     let path = format!("/nonexistent:{}:/usr/bin:/bin", dir.path().display());

@@ -172,7 +172,8 @@ fn a_daemon_that_dies_while_the_guest_runs_is_the_reason() {
         place_of_root.options.run_as = Some("root".into());
         let suite_of = |moment: u32| {
             let text = format!(
-                "case \"$*\" in *--help*) exec {real} --help ;; esac\n(sleep {moment}; kill -{signal} $$) &\nexec {real} \"$@\""
+                "case \"$*\" in *--help*) exec {real} --help ;; esac\n(sleep {moment}; kill -{signal} $$) &\n\
+                 exec {real} \"$@\""
             );
             let daemon = script(&place, signal, &text);
             guest("fs=data seconds=600", &share(&place, &format!(", virtiofsd = \"{daemon}\"")))

@@ -50,16 +50,16 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// Deadlines for what ends by nothing else; the next where a slow machine does not come far enough within one.
 const DEADLINES: [&str; 3] = ["1 s", "8 s", "60 s"];
 
-/// What comes of the first deadline within which it came so far, and that deadline in words; of the last one where it never
-/// did.
+/// What comes of the first deadline within which it came so far, and that deadline in words; of the last one where it
+/// never did.
 pub fn cut_off<T>(run: impl Fn(&str) -> T, came_far: impl Fn(&T) -> bool) -> (T, &'static str) {
     let [others @ .., last] = DEADLINES;
     let run = |words: &'static str| (run(&words.replace(' ', "")), words);
     others.into_iter().map(run).find(|(ended, _)| came_far(ended)).unwrap_or_else(|| run(last))
 }
 
-/// Makes a program out of a script. By another process: a file that this one has open for writing is open as well in what
-/// another thread has just forked, and until that is a program of its own, the file cannot be executed.
+/// Makes a program out of a script. By another process: a file that this one has open for writing is open as well in
+/// what another thread has just forked, and until that is a program of its own, the file cannot be executed.
 pub fn program(path: &Path, script: &str) {
     let mut install = Command::new("install");
     let mut install =

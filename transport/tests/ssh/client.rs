@@ -107,8 +107,8 @@ pub fn path_with_config(home: &Path, config: &str) -> String {
     fs::write(home.join("config"), config).unwrap();
     let real = which::which("ssh").unwrap();
     let text = format!("#!/bin/sh\nexec {} -F {}/config \"$@\"\n", real.display(), home.display());
-    // By another process: a file that this one has open for writing is open as well in what another thread has just forked,
-    // and until that is a program of its own, the file cannot be executed.
+    // By another process: a file that this one has open for writing is open as well in what another thread has just
+    // forked, and until that is a program of its own, the file cannot be executed.
     let mut install = Command::new("install")
         .args(["-m", "755", "/dev/stdin"])
         .arg(home.join("ssh"))
