@@ -19,7 +19,7 @@ fn run(sandbox: &Sandbox, suite: &str, status: i32) -> (Finished, Value) {
 const READS: &str = r#"
 [[test]]
 name = "t"
-deadline = "20s"
+deadline = "5m"
 cases = "toril"
 [test.guest]
 kernel = "/root/.netrc"
@@ -61,7 +61,7 @@ ln -s evil v
 
 [[test]]
 name = "t"
-deadline = "60s"
+deadline = "5m"
 cases = "toril"
 [test.guest]
 kernel = "builtin:toolkit"
@@ -86,7 +86,7 @@ fn becomes_root_by_no_program_that_it_names(sandbox: &Sandbox) {
 const SWAPS: &str = r#"
 [[test]]
 name = "t"
-deadline = "30s"
+deadline = "5m"
 cases = "toril"
 expect = ["virtio-fs-mount", "virtio-fs-write"]
 [test.guest]

@@ -1,8 +1,6 @@
 //! Other Debian releases than the usual one: their sandboxes, what the built-in recipe makes of them, and recipes that
 //! are tried on all of theirs.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::harness::{Document, Finished, Sandbox, Toril, document, skip, toril};
@@ -226,7 +224,7 @@ fn an_interrupted_trial_leaves_no_sandbox() {
     let slow = "[[resource]]\nname = \"slow\"\ncommand = { shell = \"sleep 3; touch /srv/x\", creates = \"/srv/x\" }\n\
         [[resource]]\nname = \"later\"\nfile = { path = \"/srv/y\", content = \"\" }\nneeds = [\"slow\"]\n";
     let slow = recipe("\"debian 12\", \"debian 13\"", slow);
-    let mut test = Toril::new(&["recipe", "test", &slow.path()]).deadline(Duration::from_secs(60)).spawn();
+    let mut test = Toril::new(&["recipe", "test", &slow.path()]).spawn();
     let pid = test.pid();
     test.wait_for("debian 12: put the agent there");
     test.signal(2);

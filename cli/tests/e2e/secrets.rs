@@ -20,7 +20,7 @@ const RECIPE: &str = "description = \"One directory\"\nsupports = [\"debian 12\"
     [[resource]]\nname = \"fails\"\ncommand = { shell = \"env; exit 1\", creates = \"/never\" }\nneeds = [\"directory\"]\n";
 
 const SUITE: &str = "run-as = \"debian\"\n[[test]]\nname = \"fails\"\nenv = { MARK = \"OPEN-env\" }\n\
-    command = [\"sh\", \"-c\", \"env; sleep 0.5; false\", \"OPEN-argument\"]\n";
+    command = [\"sh\", \"-c\", \"env; sleep 3; false\", \"OPEN-argument\"]\n";
 
 /// Looks at the arguments and the environment of every process of this machine, those in sandboxes included, until it is
 /// told to end.
