@@ -1,6 +1,5 @@
 //! Inventories: groups, variables, sources and secrets, and what is said of them without contacting a host.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
@@ -45,9 +44,7 @@ fn place() -> Place {
     place.write("inventory.toml", INVENTORY);
     place.write("ssh_config", "Host gate *.example\n  User root\n");
     place.write("toril.toml", "[vars]\nteam = \"a\"\nother = \"x\"\n");
-    place.write("told.sh", TOLD);
-    let script = place.path().join("told.sh");
-    std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    place.script("told.sh", TOLD);
     place
 }
 
@@ -90,7 +87,7 @@ fn a_source_is_started_beside_its_inventory() {
 fn a_source_ends_with_toril_and_leaves_nobody() {
     for signal in [9, 15] {
         let place = place();
-        place.write("told.sh", "#!/bin/sh\nsleep 300 &\necho $$ $! > new\nmv new pids\nwait\n");
+        place.script("told.sh", "#!/bin/sh\nsleep 300 &\necho $$ $! > new\nmv new pids\nwait\n");
         let call = Toril::new(&["inventory", "list"]).dir(&place.path()).spawn();
         let until = Instant::now() + Duration::from_secs(60);
         let wait = |what: &str, is_so: &dyn Fn() -> bool| {
@@ -120,11 +117,11 @@ fn what_is_wrong_is_told_before_a_host_is_contacted() {
     let group = place.seen(&["attach", "lab"]);
     let left_out = place.seen(&["check", "web"]);
     let unusable = place.seen(&["check", "box"]);
-    place.write("told.sh", "#!/bin/sh\necho canary\n");
+    place.script("told.sh", "#!/bin/sh\necho canary\n");
     let no_json = place.seen(&["check", "web-1"]);
-    place.write("told.sh", "#!/bin/sh\nprintf '{\"web\":\\n [\"w\\377\"]}'\n");
+    place.script("told.sh", "#!/bin/sh\nprintf '{\"web\":\\n [\"w\\377\"]}'\n");
     let no_text = place.seen(&["check", "web-1"]);
-    place.write("told.sh", "#!/bin/sh\necho no route >&2\nexit 4\n");
+    place.script("told.sh", "#!/bin/sh\necho no route >&2\nexit 4\n");
     let failed = place.seen(&["check", "web-1"]);
     place.write(
         "inventory.toml",

@@ -1,9 +1,10 @@
 //! A call as its user sees it.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -41,6 +42,16 @@ impl Place {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    /// Writes a program. By another process: a file that this one has open for writing is open as well in what another
+    /// thread has just forked, and until that is a program of its own, the file cannot be executed.
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(self.path().join(name));
+        let mut install = install.stdin(Stdio::piped()).spawn().unwrap();
+        install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(install.wait().unwrap().success());
     }
 
     pub(crate) fn seen(&self, arguments: &[&str]) -> String {
